@@ -1,0 +1,90 @@
+//! What has to be fetched before evidence can be checked, and in which form it is kept.
+
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::PeerEvidence;
+use crate::fault::BadEvidence;
+use crate::snp::SnpProduct;
+
+/// Collateral of a TDX platform in the structure of Intel's DCAP: TCB info, QE identity and
+/// two revocation lists with their issuer chains.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TdxCollateral {
+    /// The items as PCCS gives them.
+    pub dcap: dcap_qvl::QuoteCollateralV3,
+    /// When they were fetched, Unix milliseconds.
+    pub fetched_ms: u64,
+}
+
+/// Certificates and revocation list of one generation of AMD processors, all DER.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnpCollateral {
+    /// The generation.
+    pub product: SnpProduct,
+    /// AMD root key certificate.
+    pub ark: Vec<u8>,
+    /// AMD SEV key certificate.
+    pub ask: Vec<u8>,
+    /// Revocation list signed by the root.
+    pub crl: Vec<u8>,
+    /// When they were fetched, Unix milliseconds.
+    pub fetched_ms: u64,
+}
+
+/// What a verification may use. An item that is absent makes claims unknown, never good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collateral {
+    /// For TDX quotes.
+    pub tdx: Option<TdxCollateral>,
+    /// For SEV-SNP reports.
+    pub snp: Option<SnpCollateral>,
+}
+
+/// Issuer of a PCK certificate, as PCCS names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PckIssuer {
+    /// Multi-package platforms.
+    Platform,
+    /// Single-package platforms.
+    Processor,
+}
+
+/// What has to be fetched for a piece of evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CollateralNeed {
+    /// Nothing: the peer claims no hardware.
+    Nothing,
+    /// TCB info for this FMSPC and the revocation list of this issuer.
+    Tdx {
+        /// Family, model, stepping, platform and custom SKU.
+        fmspc: [u8; 6],
+        /// Who issued the PCK certificate.
+        issuer: PckIssuer,
+    },
+    /// Certificates and revocation list of this generation.
+    Snp {
+        /// The generation.
+        product: SnpProduct,
+    },
+}
+
+impl CollateralNeed {
+    /// Returns what has to be fetched before `evidence` can be verified.
+    ///
+    /// Reads the platform's name out of unverified bytes: use it only to choose what to
+    /// fetch, from a source of one's own choice.
+    ///
+    /// # Errors
+    /// Evidence that cannot even be read: refuse the peer.
+    pub fn of(evidence: &PeerEvidence) -> Result<Self, BadEvidence> {
+        if let Some(quote) = &evidence.tdx_quote {
+            return crate::tdx::collateral_need(quote);
+        }
+        if let Some(vcek) = &evidence.sev_vcek_pem {
+            return crate::snp::collateral_need(vcek);
+        }
+        Ok(Self::Nothing)
+    }
+}

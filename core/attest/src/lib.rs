@@ -1,0 +1,31 @@
+//! Is this evidence acceptable? Quotes, reports, collateral, policy, verdicts.
+//!
+//! No clock, no randomness, no file, no socket: the evidence, the collateral, the policy and
+//! the time go in, and a [`Verdict`] with one finding for each claim comes out.
+
+pub mod channel;
+mod collateral;
+mod digest;
+mod evidence;
+mod fault;
+pub mod gpu;
+mod measurement;
+mod policy;
+mod roots;
+pub mod snp;
+pub mod tdx;
+mod verdict;
+mod verifier;
+
+pub use collateral::{Collateral, CollateralNeed, PckIssuer, SnpCollateral, TdxCollateral};
+pub use digest::{Digest, Digest32, Digest48};
+pub use evidence::{
+    Binding, EVENT_LOG_LIMIT, ExtensionKind, ExtensionUse, OID_PREFIX, PeerEvidence, QUOTE_LIMIT,
+    VCEK_LIMIT,
+};
+pub use fault::{BadEvidence, CannotCheck, ExtensionFault, PolicyFault};
+pub use measurement::{Measurement, TdMeasurement};
+pub use policy::{Policy, PolicyMode, RegisteredPlatform};
+pub use roots::TrustRoots;
+pub use verdict::{Claim, ClaimKind, Finding, Outcome, PlatformId, Source, Verdict};
+pub use verifier::verify;

@@ -1,0 +1,232 @@
+//! The answer of a verification: one finding for each claim, never a bare yes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest32, Digest48};
+use crate::fault::{BadEvidence, CannotCheck};
+use crate::measurement::Measurement;
+
+/// A statement about a peer that evidence can support.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimKind {
+    /// The peer runs inside a genuine TEE of a known maker.
+    Hardware,
+    /// The TEE's firmware and microcode are at an acceptable level.
+    Tcb,
+    /// The software that booted is on the list.
+    Image,
+    /// The host cannot look into the guest by debugging.
+    DebugOff,
+    /// The accelerator is genuine, in confidential mode, and this machine's own.
+    Gpu,
+    /// The model's weights are the named ones.
+    Weights,
+    /// The evidence was made for this connection.
+    Freshness,
+    /// The evidence is about the key of this connection.
+    KeyBinding,
+    /// The platform is registered and not revoked.
+    Site,
+}
+
+impl ClaimKind {
+    /// All claims, in the order of a verdict.
+    pub const ALL: [Self; 9] = [
+        Self::Hardware,
+        Self::Tcb,
+        Self::Image,
+        Self::DebugOff,
+        Self::Gpu,
+        Self::Weights,
+        Self::Freshness,
+        Self::KeyBinding,
+        Self::Site,
+    ];
+}
+
+/// What was found about one claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// Shown by evidence.
+    Holds,
+    /// Evidence was offered and is wrong.
+    Fails(BadEvidence),
+    /// It cannot be decided now; never to be shown as good.
+    Unknown(CannotCheck),
+    /// The peer offers nothing for it, or the policy does not look at it.
+    NotClaimed,
+}
+
+/// Where a finding comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The TDX quote and Intel's collateral.
+    TdxQuote,
+    /// The SEV-SNP report and AMD's certificates.
+    SnpReport,
+    /// The GPU's measurement report and NVIDIA's certificates.
+    GpuReport,
+    /// The replayed event log.
+    EventLog,
+    /// The statement signed over this connection.
+    ChannelStatement,
+    /// The certificate of the TLS handshake alone.
+    Certificate,
+    /// The policy of this side.
+    Policy,
+    /// The reference's evidence without hardware.
+    FakeEvidence,
+    /// Nothing was looked at.
+    Nothing,
+}
+
+/// One claim with what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Claim {
+    /// Which claim.
+    pub kind: ClaimKind,
+    /// What was found.
+    pub finding: Finding,
+    /// Where the finding comes from.
+    pub source: Source,
+    /// How old the oldest thing used is, in milliseconds, when it carries a date.
+    pub age_ms: Option<u64>,
+    /// The finding in plain words.
+    pub reason: String,
+}
+
+/// What a caller has to do with the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every required claim holds and none fails.
+    Accept,
+    /// The peer is to be refused; the first reason in the order of the claims.
+    Refuse(BadEvidence),
+    /// Nothing is known to be bad, but a required claim cannot be decided now.
+    Undecided(CannotCheck),
+}
+
+/// The result of a verification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// One entry for each of [`ClaimKind::ALL`], in that order.
+    pub claims: Vec<Claim>,
+    /// Claims without which the peer is refused, from the policy.
+    pub required: Vec<ClaimKind>,
+    /// SHA-256 over all evidence that was looked at.
+    pub evidence: Digest32,
+    /// Version of the policy that judged.
+    pub policy_version: u64,
+    /// What was measured, when hardware (or the fake) vouches for it.
+    pub measurement: Option<Measurement>,
+    /// Identity of the platform, for registries and revocation.
+    pub platform: Option<PlatformId>,
+    /// SHA-384 of the trusted root's public key the evidence ends in.
+    pub root: Option<Digest48>,
+    /// When it was decided, Unix milliseconds.
+    pub decided_ms: u64,
+    /// Until when the verdict may be reused, Unix milliseconds: the earliest date of
+    /// certificates, collateral, policy and statement.
+    pub valid_until_ms: u64,
+}
+
+/// A name of a platform that its maker vouches for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "maker", content = "id")]
+pub enum PlatformId {
+    /// Intel's platform provisioning id from the PCK certificate, hex.
+    IntelPpid(String),
+    /// AMD's chip id from the VCEK certificate, hex.
+    AmdChip(String),
+}
+
+impl PlatformId {
+    /// Returns the id in hex without the maker.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        match self {
+            Self::IntelPpid(id) | Self::AmdChip(id) => id,
+        }
+    }
+}
+
+impl Verdict {
+    /// Returns the finding for `kind`.
+    #[must_use]
+    pub fn finding(&self, kind: ClaimKind) -> &Finding {
+        self.claims
+            .iter()
+            .find(|claim| claim.kind == kind)
+            .map_or(&Finding::NotClaimed, |claim| &claim.finding)
+    }
+
+    /// Returns the whole entry for `kind`.
+    #[must_use]
+    pub fn claim(&self, kind: ClaimKind) -> Option<&Claim> {
+        self.claims.iter().find(|claim| claim.kind == kind)
+    }
+
+    /// Says what to do with the peer.
+    ///
+    /// A claim that fails refuses the peer whether or not it is required: nobody has to
+    /// offer evidence, but evidence that is offered must be true. An unknown or absent claim
+    /// matters only where the policy requires it.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let mut undecided = None;
+        for claim in &self.claims {
+            let required = self.required.contains(&claim.kind);
+            match &claim.finding {
+                Finding::Holds => {}
+                Finding::Fails(bad) => return Outcome::Refuse(bad.clone()),
+                Finding::Unknown(obstacle) if required => {
+                    undecided.get_or_insert_with(|| obstacle.clone());
+                }
+                Finding::NotClaimed if required => {
+                    return Outcome::Refuse(BadEvidence::NotClaimed { claim: claim.kind });
+                }
+                Finding::Unknown(_) | Finding::NotClaimed => {}
+            }
+        }
+        undecided.map_or(Outcome::Accept, Outcome::Undecided)
+    }
+
+    /// Returns the image hash of the protocol (protocol notes 2.7), when something was
+    /// measured.
+    #[must_use]
+    pub fn image_hash(&self) -> Option<Digest32> {
+        self.measurement.as_ref().map(Measurement::image_hash)
+    }
+}
+
+/// Returns the verdict over a peer that was not looked at: every claim "not claimed".
+pub(crate) fn nothing_claimed(
+    evidence: &crate::evidence::PeerEvidence,
+    policy: &crate::policy::Policy,
+    now_ms: u64,
+) -> Verdict {
+    let claims = ClaimKind::ALL
+        .into_iter()
+        .map(|kind| Claim {
+            kind,
+            finding: Finding::NotClaimed,
+            source: Source::Nothing,
+            age_ms: None,
+            reason: "the peer offers no evidence for it".to_owned(),
+        })
+        .collect();
+    Verdict {
+        claims,
+        required: policy.required.clone(),
+        evidence: Digest32::sha256(&[&evidence.public_key]),
+        policy_version: policy.version,
+        measurement: None,
+        platform: None,
+        root: None,
+        decided_ms: now_ms,
+        valid_until_ms: now_ms,
+    }
+}
