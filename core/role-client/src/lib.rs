@@ -1,0 +1,1 @@
+//! What a client does next: its proxies, its requests, its money.

@@ -1,0 +1,1 @@
+//! What a worker does next: its proxies, its running queries, its earnings.

@@ -1,0 +1,1 @@
+//! The network inside a program: chat, stream, embeddings, verify.

@@ -1,0 +1,1 @@
+//! What every node shares at run time: configuration, logs, shutdown, limits.

@@ -1,0 +1,1 @@
+//! The worker node: in front of a model server.

@@ -1,0 +1,1 @@
+//! The whole network on one thread, from one seed, in virtual time.
