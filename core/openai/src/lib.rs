@@ -2,7 +2,20 @@
 #![forbid(unsafe_code)]
 
 pub mod endpoint;
+pub mod fault;
+pub mod hide;
+pub mod json;
+pub mod lines;
+pub mod request;
+mod shape;
+pub mod sse;
 pub mod usage;
+pub mod wishes;
 
 pub use endpoint::Endpoint;
-pub use usage::Usage;
+pub use fault::ApiError;
+pub use hide::UsageHider;
+pub use lines::LinesToEvents;
+pub use request::{Changes, RequestView};
+pub use usage::{BodyForm, UsageCounter};
+pub use wishes::BodyWishes;

@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use cocoon_openai::Usage;
-use cocoon_units::Nanoton;
+use cocoon_units::{Nanoton, Tokens, Usage};
 use http::{HeaderMap, StatusCode};
 
 use crate::upstream::UpstreamError;
@@ -56,7 +55,7 @@ pub struct FinalRecord {
     /// What the request cost the user.
     pub cost: Nanoton,
     /// Tokens charged after multipliers and coefficient (`total_tokens_used`).
-    pub charged_tokens: u64,
+    pub charged_tokens: Tokens,
     /// When nodes began and ended, unix seconds.
     pub timings: Timings,
     /// The worker; replaces what the head said unless its members are empty.

@@ -3,9 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cocoon_openai::Endpoint;
-use cocoon_units::{Coefficient, Nanoton, Tokens};
+use cocoon_units::{Coefficient, Nanoton, SecretBytes, Tokens};
 use http::HeaderMap;
 
 use crate::answer::InferenceStream;
@@ -51,7 +50,7 @@ pub struct InferenceRequest {
     /// `Authorization`, `Cookie`, `User-Agent` and addresses never leave the gateway.
     pub headers: HeaderMap,
     /// The body, final: the network's own members are already out of it. Secret; never log it.
-    pub body: SecretBody,
+    pub body: SecretBytes,
     /// True when the user asked for a stream of events.
     pub stream: bool,
     /// Highest acceptable price factor of a worker (`max_coefficient`, protocol notes 3.5).
@@ -64,18 +63,10 @@ pub struct InferenceRequest {
     pub debug: bool,
     /// The user's own name of the request for the debug log (`request_guid`).
     pub request_guid: Option<String>,
+    /// Key the user encrypted the body to (`public_key` of the query, protocol notes 4.8).
+    pub encryption_key: Option<[u8; 32]>,
     /// What the user wants of the worker beyond the model.
     pub wishes: Wishes,
-}
-
-/// A request body. Its `Debug` shows the length only.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct SecretBody(pub Bytes);
-
-impl std::fmt::Debug for SecretBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SecretBody({} bytes)", self.0.len())
-    }
 }
 
 /// What the user wants of the worker beyond the model; empty lists accept everything.
@@ -118,7 +109,7 @@ pub struct ModelOffer {
 }
 
 /// One worker that serves a model, as the proxy tells (`getWorkerTypesV2`).
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WorkerOffer {
     /// Price factor.
     pub coefficient: Coefficient,
