@@ -101,6 +101,16 @@ impl OwnBooks {
         Tokens(self.max)
     }
 
+    /// Accepts a total below what the proxy had told before: it lost its books and cannot be made
+    /// to pay what it forgot. Returns the tokens given up, to be reported.
+    pub fn settle_to(&mut self, total: Tokens) -> Tokens {
+        let lost = self.max.saturating_sub(total.0);
+        self.max = self.max.min(total.0);
+        self.durable = self.durable.min(total.0);
+        self.own = self.own.min(total.0);
+        Tokens(lost)
+    }
+
     /// Takes a statement in, keeping maxima; then compares the proxy's total with our own count.
     ///
     /// # Errors

@@ -38,14 +38,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn file(
-    plan: &Plan,
-    floor: &str,
-    path: &Path,
-    shown: &str,
-    text: &str,
-    faults: &mut Vec<String>,
-) {
+fn file(plan: &Plan, floor: &str, path: &Path, shown: &str, text: &str, faults: &mut Vec<String>) {
     let lines = text.lines().count();
     if lines > plan.limits.file_lines {
         faults.push(format!("{shown}: {lines} lines, split it by noun"));
