@@ -37,17 +37,9 @@ pub struct AddressForm {
 
 impl AddressForm {
     /// `EQ…`, URL-safe: the form of contracts.
-    pub const BOUNCEABLE: Self = Self {
-        bounceable: true,
-        testnet: false,
-        url_safe: true,
-    };
+    pub const BOUNCEABLE: Self = Self { bounceable: true, testnet: false, url_safe: true };
     /// `UQ…`, URL-safe: the form of wallets, and the key form of a proxy's books.
-    pub const NON_BOUNCEABLE: Self = Self {
-        bounceable: false,
-        testnet: false,
-        url_safe: true,
-    };
+    pub const NON_BOUNCEABLE: Self = Self { bounceable: false, testnet: false, url_safe: true };
 
     /// The same form with the test-network bit set or cleared.
     #[must_use]
@@ -77,9 +69,7 @@ impl Address {
     /// [`AddressFault`] says what is wrong with the text.
     pub fn parse_with_form(text: &str) -> Result<(Self, Option<AddressForm>), AddressFault> {
         if let Some((workchain, hash)) = text.split_once(':') {
-            let workchain = workchain
-                .parse::<i8>()
-                .map_err(|_| AddressFault::Workchain)?;
+            let workchain = workchain.parse::<i8>().map_err(|_| AddressFault::Workchain)?;
             if hash.len() != 64 {
                 return Err(AddressFault::Length { length: text.len() });
             }
@@ -94,21 +84,13 @@ impl Address {
     #[must_use]
     pub fn to_friendly(self, form: AddressForm) -> String {
         let mut bytes = [0u8; 36];
-        let tag = if form.bounceable {
-            TAG_BOUNCEABLE
-        } else {
-            TAG_NON_BOUNCEABLE
-        };
+        let tag = if form.bounceable { TAG_BOUNCEABLE } else { TAG_NON_BOUNCEABLE };
         bytes[0] = if form.testnet { tag | TAG_TEST } else { tag };
         bytes[1] = self.workchain.cast_unsigned();
         bytes[2..34].copy_from_slice(&self.hash);
         let crc = crc16(&bytes[..34]);
         bytes[34..].copy_from_slice(&crc.to_be_bytes());
-        if form.url_safe {
-            URL_SAFE.encode(bytes)
-        } else {
-            STANDARD.encode(bytes)
-        }
+        if form.url_safe { URL_SAFE.encode(bytes) } else { STANDARD.encode(bytes) }
     }
 
     /// Writes the raw form `workchain:<64 lower-case hex>`.
@@ -126,9 +108,8 @@ fn parse_friendly(text: &str) -> Result<(Address, AddressForm), AddressFault> {
     let url_safe = !text.contains(['+', '/']);
     let mut bytes = [0u8; 36];
     let alphabet = if url_safe { &URL_SAFE } else { &STANDARD };
-    let length = alphabet
-        .decode_slice_unchecked(text, &mut bytes)
-        .map_err(|_| AddressFault::Alphabet)?;
+    let length =
+        alphabet.decode_slice_unchecked(text, &mut bytes).map_err(|_| AddressFault::Alphabet)?;
     if length != bytes.len() {
         return Err(AddressFault::Alphabet);
     }
@@ -144,11 +125,7 @@ fn parse_friendly(text: &str) -> Result<(Address, AddressForm), AddressFault> {
     };
     let mut hash = [0; 32];
     hash.copy_from_slice(&bytes[2..34]);
-    let form = AddressForm {
-        bounceable,
-        testnet: bytes[0] & TAG_TEST != 0,
-        url_safe,
-    };
+    let form = AddressForm { bounceable, testnet: bytes[0] & TAG_TEST != 0, url_safe };
     Ok((Address::new(bytes[1].cast_signed(), hash), form))
 }
 
@@ -156,11 +133,7 @@ fn parse_friendly(text: &str) -> Result<(Address, AddressForm), AddressFault> {
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0u16, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            }
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
         })
     })
 }

@@ -141,18 +141,13 @@ impl ModelName {
     /// The part before the first `@`: the name that clients ask for.
     #[must_use]
     pub fn base(&self) -> &str {
-        self.0
-            .split_once('@')
-            .map_or(self.0.as_str(), |(base, _)| base)
+        self.0.split_once('@').map_or(self.0.as_str(), |(base, _)| base)
     }
 
     /// The part between `@` and the next `:`, when both are there.
     #[must_use]
     pub fn commit(&self) -> Option<&str> {
-        self.0
-            .split_once('@')
-            .and_then(|(_, rest)| rest.split_once(':'))
-            .map(|(commit, _)| commit)
+        self.0.split_once('@').and_then(|(_, rest)| rest.split_once(':')).map(|(commit, _)| commit)
     }
 
     /// SHA-256 of the full text, as listed in the root contract.
@@ -226,11 +221,7 @@ impl FromStr for Role {
 
 /// Application protocol version, negotiated per connection (protocol notes 1.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(transparent)
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct ProtoVersion(pub i32);
 
 impl ProtoVersion {

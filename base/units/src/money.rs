@@ -10,11 +10,7 @@ const NANOTON_PER_TON: u64 = 1_000_000_000;
 
 /// An amount of money in nanotons (10^-9 TON), the chain's smallest unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(transparent)
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Nanoton(pub u64);
 
 impl Nanoton {
@@ -107,11 +103,7 @@ impl Nanoton {
             return Err(AmountFault::TooFine);
         }
         let whole = if whole.is_empty() { 0 } else { digits(whole)? };
-        let fraction = if fraction.is_empty() {
-            0
-        } else {
-            digits(&format!("{fraction:0<9}"))?
-        };
+        let fraction = if fraction.is_empty() { 0 } else { digits(&format!("{fraction:0<9}"))? };
         whole
             .checked_mul(NANOTON_PER_TON)
             .and_then(|nano| nano.checked_add(fraction))
@@ -125,16 +117,14 @@ fn digits(text: &str) -> Result<u64, AmountFault> {
     if text.is_empty() || text.starts_with('_') || text.ends_with('_') {
         return Err(AmountFault::NotANumber);
     }
-    text.bytes()
-        .filter(|b| *b != b'_')
-        .try_fold(0u64, |sum, digit| {
-            if !digit.is_ascii_digit() {
-                return Err(AmountFault::NotANumber);
-            }
-            sum.checked_mul(10)
-                .and_then(|sum| sum.checked_add(u64::from(digit - b'0')))
-                .ok_or(AmountFault::TooLarge)
-        })
+    text.bytes().filter(|b| *b != b'_').try_fold(0u64, |sum, digit| {
+        if !digit.is_ascii_digit() {
+            return Err(AmountFault::NotANumber);
+        }
+        sum.checked_mul(10)
+            .and_then(|sum| sum.checked_add(u64::from(digit - b'0')))
+            .ok_or(AmountFault::TooLarge)
+    })
 }
 
 impl fmt::Display for Nanoton {

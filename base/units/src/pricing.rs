@@ -9,11 +9,7 @@ use crate::{Nanoton, PriceFault};
 /// One adjusted token costs `price_per_token`. Raw counts of a model server are plain
 /// `u64` inside [`Usage`], so the two cannot be mixed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(transparent)
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Tokens(pub u64);
 
 impl Tokens {
@@ -55,21 +51,13 @@ impl Tokens {
     /// Reads a wire `long`; `None` for a negative one, which is the sender's fault.
     #[must_use]
     pub const fn from_wire(value: i64) -> Option<Self> {
-        if value < 0 {
-            None
-        } else {
-            Some(Self(value.unsigned_abs()))
-        }
+        if value < 0 { None } else { Some(Self(value.unsigned_abs())) }
     }
 
     /// The wire `long`, at most [`i64::MAX`].
     #[must_use]
     pub const fn to_wire(self) -> i64 {
-        if self.0 > Self::MAX.0 {
-            i64::MAX
-        } else {
-            self.0.cast_signed()
-        }
+        if self.0 > Self::MAX.0 { i64::MAX } else { self.0.cast_signed() }
     }
 }
 
@@ -135,11 +123,7 @@ impl fmt::Display for Coefficient {
 
 /// A class multiplier of the root contract in ten-thousandths: 10000 is 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(transparent)
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Multiplier(pub u32);
 
 impl Multiplier {
@@ -152,9 +136,7 @@ impl Multiplier {
     /// [`PriceFault::Multiplier`] for a negative one; the root config must be rejected.
     pub const fn from_wire(value: i32) -> Result<Self, PriceFault> {
         if value < 0 {
-            return Err(PriceFault::Multiplier {
-                value: value as i64,
-            });
+            return Err(PriceFault::Multiplier { value: value as i64 });
         }
         Ok(Self(value.cast_unsigned()))
     }
@@ -246,17 +228,9 @@ impl AdjustedUsage {
         completion: Tokens,
         reasoning: Tokens,
     ) -> Self {
-        let sum = prompt
-            .saturating_add(cached)
-            .saturating_add(completion)
-            .saturating_add(reasoning);
-        Self {
-            prompt,
-            cached,
-            completion,
-            reasoning,
-            total: sum.min(Tokens::MAX),
-        }
+        let sum =
+            prompt.saturating_add(cached).saturating_add(completion).saturating_add(reasoning);
+        Self { prompt, cached, completion, reasoning, total: sum.min(Tokens::MAX) }
     }
 
     /// Whether `total` is the sum of the four classes; a peer whose numbers fail this lies.
@@ -323,10 +297,7 @@ impl PriceTable {
     /// The largest of the four multipliers.
     #[must_use]
     pub fn largest_multiplier(&self) -> Multiplier {
-        self.prompt
-            .max(self.cached)
-            .max(self.completion)
-            .max(self.reasoning)
+        self.prompt.max(self.cached).max(self.completion).max(self.reasoning)
     }
 }
 
@@ -352,11 +323,7 @@ pub fn adjust(raw: u64, coefficient: Coefficient, multiplier: Multiplier) -> Tok
 /// prompt token, at the client's cap, with multiplier 1.0 (protocol notes 3.6).
 #[must_use]
 pub fn reserve_tokens(max_tokens: u64, query_len: u64, max_coefficient: Coefficient) -> Tokens {
-    adjust(
-        max_tokens.saturating_add(query_len),
-        max_coefficient,
-        Multiplier::ONE,
-    )
+    adjust(max_tokens.saturating_add(query_len), max_coefficient, Multiplier::ONE)
 }
 
 /// What a request can cost at most: the query at the dearer prompt multiplier plus the
@@ -374,11 +341,7 @@ pub fn reserve_tokens_worst_case(
     table: &PriceTable,
 ) -> Tokens {
     let prompt = adjust(query_len, max_coefficient, table.prompt.max(table.cached));
-    let answer = adjust(
-        max_tokens,
-        max_coefficient,
-        table.completion.max(table.reasoning),
-    );
+    let answer = adjust(max_tokens, max_coefficient, table.completion.max(table.reasoning));
     prompt
         .saturating_add(answer)
         .saturating_add(Tokens(2))
