@@ -75,6 +75,12 @@ impl Digest48 {
     }
 }
 
+impl<const N: usize> From<[u8; N]> for Digest<N> {
+    fn from(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl<const N: usize> Default for Digest<N> {
     fn default() -> Self {
         Self::ZERO

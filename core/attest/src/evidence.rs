@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::channel::Statement;
+use crate::digest::Digest32;
 use crate::fault::ExtensionFault;
 use crate::gpu::GpuEvidence;
 
@@ -137,6 +140,8 @@ pub struct PeerEvidence {
     pub binding: Binding,
     /// GPU evidence, offered after the handshake only.
     pub gpu: Option<GpuEvidence>,
+    /// Nonce that this side drew for the GPU; nothing when the evidence is the one of boot.
+    pub gpu_nonce: Option<[u8; 32]>,
     /// Runtime event log in the text form of the guest (one event per line), offered after
     /// the handshake only; replayed against RTMR3.
     pub event_log: Option<Vec<u8>>,
@@ -192,6 +197,34 @@ impl PeerEvidence {
     #[must_use]
     pub fn claims_sev(&self) -> bool {
         self.sev_report_data.is_some() || self.sev_report.is_some() || self.sev_vcek_pem.is_some()
+    }
+
+    /// Returns SHA-256 over everything offered, the key and what it is bound to: two
+    /// offers with the same digest get the same verdict.
+    #[must_use]
+    pub fn digest(&self) -> Digest32 {
+        let mut hasher = Sha256::new();
+        let mut part = |bytes: Option<&[u8]>| {
+            let len = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
+            hasher.update(len.to_be_bytes());
+            hasher.update(bytes.unwrap_or_default());
+        };
+        part(Some(&self.public_key));
+        part(self.tdx_quote.as_deref());
+        part(self.user_claims.as_deref());
+        part(self.sev_report_data.as_deref());
+        part(self.sev_report.as_deref());
+        part(self.sev_vcek_pem.as_deref());
+        let loose: Vec<u8> = self.not_critical.iter().map(|kind| kind.arc()).collect();
+        part(Some(&loose));
+        match &self.binding {
+            Binding::CertificateKey => part(None),
+            Binding::Channel(statement) => part(Some(&statement.encode())),
+        }
+        part(self.gpu.as_ref().map(|gpu| gpu.digest().0).as_ref().map(<[u8; 32]>::as_slice));
+        part(self.gpu_nonce.as_ref().map(<[u8; 32]>::as_slice));
+        part(self.event_log.as_deref());
+        Digest32::from(<[u8; 32]>::from(hasher.finalize()))
     }
 
     fn slot(&mut self, kind: ExtensionKind) -> &mut Option<Vec<u8>> {

@@ -130,7 +130,7 @@ pub enum BadEvidence {
         /// Version asked for.
         required: u8,
     },
-    /// A report states a higher version than its certificate.
+    /// A report states another version than its certificate vouches for.
     #[error("{component} is {report} in the report but {certificate} in the certificate")]
     TcbInflated {
         /// Which component.

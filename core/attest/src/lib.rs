@@ -3,20 +3,27 @@
 //! No clock, no randomness, no file, no socket: the evidence, the collateral, the policy and
 //! the time go in, and a [`Verdict`] with one finding for each claim comes out.
 
+mod binding;
+mod chain;
 pub mod channel;
 mod collateral;
 mod digest;
+mod draft;
 mod evidence;
+#[cfg(feature = "dangerous-fake-evidence")]
+pub mod fake;
 mod fault;
 pub mod gpu;
 mod measurement;
 mod policy;
 mod roots;
+mod site;
 pub mod snp;
 pub mod tdx;
 mod verdict;
 mod verifier;
 
+pub use binding::certificate_report_data;
 pub use collateral::{Collateral, CollateralNeed, PckIssuer, SnpCollateral, TdxCollateral};
 pub use digest::{Digest, Digest32, Digest48};
 pub use evidence::{

@@ -121,6 +121,21 @@ impl Policy {
         }
     }
 
+    /// Returns the policy for the reference's test nodes: only the key has to match.
+    #[cfg(feature = "dangerous-fake-evidence")]
+    #[must_use]
+    pub fn fake_tee() -> Self {
+        Self {
+            name: "fake_tee".to_owned(),
+            mode: PolicyMode::FakeTee,
+            required: vec![ClaimKind::KeyBinding],
+            tdx: None,
+            snp: None,
+            roots: TrustRoots::default(),
+            ..Self::tee()
+        }
+    }
+
     /// Adds the image hashes of the root contract and requires one of them.
     #[must_use]
     pub fn with_images(mut self, hashes: impl IntoIterator<Item = Digest32>) -> Self {

@@ -201,32 +201,3 @@ impl Verdict {
         self.measurement.as_ref().map(Measurement::image_hash)
     }
 }
-
-/// Returns the verdict over a peer that was not looked at: every claim "not claimed".
-pub(crate) fn nothing_claimed(
-    evidence: &crate::evidence::PeerEvidence,
-    policy: &crate::policy::Policy,
-    now_ms: u64,
-) -> Verdict {
-    let claims = ClaimKind::ALL
-        .into_iter()
-        .map(|kind| Claim {
-            kind,
-            finding: Finding::NotClaimed,
-            source: Source::Nothing,
-            age_ms: None,
-            reason: "the peer offers no evidence for it".to_owned(),
-        })
-        .collect();
-    Verdict {
-        claims,
-        required: policy.required.clone(),
-        evidence: Digest32::sha256(&[&evidence.public_key]),
-        policy_version: policy.version,
-        measurement: None,
-        platform: None,
-        root: None,
-        decided_ms: now_ms,
-        valid_until_ms: now_ms,
-    }
-}

@@ -1,9 +1,18 @@
 //! AMD SEV-SNP: report, VCEK chain, revocation, policy.
 
+mod genuine;
+mod judge;
+mod report;
+mod vcek;
+
 use serde::{Deserialize, Serialize};
 
-use crate::collateral::CollateralNeed;
-use crate::fault::BadEvidence;
+use crate::digest::Digest48;
+
+pub(crate) use genuine::collateral_need;
+pub(crate) use judge::judge;
+pub use report::{GuestPolicy, REPORT_LEN, SnpReport};
+pub use vcek::{SnpTcb, Vcek};
 
 /// Generations of processors with SEV-SNP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,13 +26,55 @@ pub enum SnpProduct {
     Turin,
 }
 
-/// What is accepted from SEV-SNP guests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SnpPolicy {
+impl SnpProduct {
+    /// Returns the name in AMD's certificates.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Milan => "Milan",
+            Self::Genoa => "Genoa",
+            Self::Turin => "Turin",
+        }
+    }
+
+    /// Returns the generation that a certificate's product name begins with; Siena is a
+    /// Genoa with its own name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name.starts_with("Siena") {
+            return Some(Self::Genoa);
+        }
+        [Self::Milan, Self::Genoa, Self::Turin].into_iter().find(|known| name.starts_with(known.name()))
+    }
 }
 
-/// Returns what to fetch for a VCEK.
-pub(crate) fn collateral_need(_vcek_pem: &[u8]) -> Result<CollateralNeed, BadEvidence> {
-    Ok(CollateralNeed::Nothing)
+/// What is accepted from SEV-SNP guests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnpPolicy {
+    /// Accepted generations.
+    pub products: Vec<SnpProduct>,
+    /// Accepted launch measurements; an empty list means "not looked at".
+    pub measurements: Vec<Digest48>,
+    /// Smallest versions, compared with the VCEK certificate.
+    pub min_tcb: SnpTcb,
+    /// Highest accepted privilege level of the requester; 0 is the most privileged.
+    pub max_vmpl: u32,
+    /// Whether the guest may run with simultaneous multithreading.
+    pub allow_smt: bool,
+    /// Whether a migration agent may be associated.
+    pub allow_migration: bool,
+}
+
+impl Default for SnpPolicy {
+    fn default() -> Self {
+        Self {
+            products: vec![SnpProduct::Genoa, SnpProduct::Turin],
+            measurements: Vec::new(),
+            min_tcb: SnpTcb::default(),
+            max_vmpl: 0,
+            allow_smt: true,
+            allow_migration: false,
+        }
+    }
 }

@@ -1,17 +1,47 @@
 //! Intel TDX: quotes, collateral, policy, event log.
 
+mod collateral;
+mod eventlog;
+mod genuine;
+mod judge;
+mod report;
+
 use serde::{Deserialize, Serialize};
 
-use crate::collateral::CollateralNeed;
-use crate::fault::BadEvidence;
+use crate::digest::Digest48;
 
-/// What is accepted from TDX guests.
+pub(crate) use collateral::in_dates;
+pub use collateral::{TdxDates, collateral_dates};
+pub use eventlog::{DEBUG_EVENT, EventLog, GPU_EVENT, READY_EVENT, ReplayStep, SPEC_EVENT};
+pub(crate) use genuine::collateral_need;
+pub(crate) use judge::judge;
+pub use report::TdReport;
+
+/// What is accepted from TDX guests. An empty list of measurements means "not looked at".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TdxPolicy {
-}
-
-/// Returns what to fetch for a quote.
-pub(crate) fn collateral_need(_quote: &[u8]) -> Result<CollateralNeed, BadEvidence> {
-    Ok(CollateralNeed::Nothing)
+    /// Accepted measurements of the initial contents.
+    pub mr_td: Vec<Digest48>,
+    /// Accepted sets of the four runtime registers.
+    pub rtmr: Vec<[Digest48; 4]>,
+    /// Accepted configurations (`MRCONFIGID`).
+    pub mr_config_id: Vec<Digest48>,
+    /// Accepted TDX modules.
+    pub mr_seam: Vec<Digest48>,
+    /// TCB statuses accepted besides `UpToDate`, in Intel's spelling. `Revoked` is never
+    /// accepted. Out-of-date statuses also need [`TdxPolicy::grace_days`].
+    pub tcb_statuses: Vec<String>,
+    /// Advisories that may apply to a platform that is not up to date. With an empty list
+    /// none may.
+    pub tolerated_advisories: Vec<String>,
+    /// Advisories that refuse a platform whatever its status.
+    pub rejected_advisories: Vec<String>,
+    /// For how many days after its level's date an out-of-date platform is still accepted.
+    pub grace_days: u32,
+    /// Smallest `tcbEvaluationDataNumber` of the collateral.
+    pub min_tcb_evaluation: u32,
+    /// Whether the event log must be offered. Only peers that speak the channel handshake
+    /// can offer one.
+    pub require_event_log: bool,
 }

@@ -1,0 +1,206 @@
+//! The claim that GPU evidence decides.
+
+use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
+use x509_parser::certificate::X509Certificate;
+
+use super::spdm::{OpaqueField, SpdmReport};
+use super::{GpuEvidence, GpuPolicy, GpuProfile};
+use crate::chain;
+use crate::digest::Digest32;
+use crate::draft::Draft;
+use crate::evidence::{Binding, PeerEvidence};
+use crate::fault::BadEvidence;
+use crate::policy::Policy;
+use crate::roots::TrustRoots;
+use crate::tdx::{EventLog, GPU_EVENT, READY_EVENT};
+use crate::verdict::{ClaimKind, Source};
+
+/// Longest chain in bytes of PEM.
+const CHAIN_LIMIT: usize = 64 * 1024;
+
+/// TCG DICE `TcbInfo`, 2.23.133.5.4.1, which ends in the firmware's digest.
+const DICE_TCB_INFO: &[u8] = &[0x67, 0x81, 0x05, 0x05, 0x04, 0x01];
+
+/// A GPU that passed every check but the one of belonging to the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedGpu {
+    /// Name of the matching profile.
+    pub profile: String,
+    /// Nonce that the report was made for.
+    pub nonce: [u8; 32],
+    /// Digest to extend into the event log as [`GPU_EVENT`].
+    pub digest: Digest32,
+}
+
+/// Judges the GPU evidence. `log` is the event log when its replay led to the register.
+pub(crate) fn judge(
+    evidence: &PeerEvidence,
+    log: Option<&EventLog>,
+    policy: &Policy,
+    now_s: u64,
+    draft: &mut Draft,
+) {
+    let (kind, source) = (ClaimKind::Gpu, Source::GpuReport);
+    let stated = match &evidence.binding {
+        Binding::Channel(statement) if !statement.gpu.is_zero() => Some(statement.gpu),
+        _ => None,
+    };
+    let Some(gpu) = &evidence.gpu else {
+        if stated.is_some() {
+            let bad = BadEvidence::Missing { what: "the GPU evidence named in the statement" };
+            draft.fails(kind, source, bad);
+        }
+        return;
+    };
+    let result = check(gpu, evidence.gpu_nonce.as_ref(), &policy.gpu, &policy.roots, now_s)
+        .and_then(|checked| {
+            belongs(evidence, &checked, stated, log)?;
+            Ok(format!("the GPU matches {} and the machine's measured log", checked.profile))
+        });
+    draft.judge(kind, source, result);
+}
+
+/// Checks that the GPU is the one that this machine measured.
+fn belongs(
+    evidence: &PeerEvidence,
+    gpu: &CheckedGpu,
+    stated: Option<Digest32>,
+    log: Option<&EventLog>,
+) -> Result<(), BadEvidence> {
+    let refused = |detail: &str| Err(BadEvidence::Gpu { detail: detail.to_owned() });
+    if matches!(evidence.binding, Binding::Channel(_)) && stated != Some(gpu.digest) {
+        return refused("it is not the evidence named in the statement");
+    }
+    let Some(log) = log else {
+        return refused("no measured event log shows that this GPU is in this machine");
+    };
+    if log.value_before(GPU_EVENT, READY_EVENT) != Some(gpu.digest.to_string().as_str()) {
+        return refused("the event log names another GPU, or none before the workload started");
+    }
+    Ok(())
+}
+
+/// Checks a GPU by itself: signature, chain, nonce, firmware, modes.
+///
+/// This is what a worker does at boot with a nonce it has just drawn, before it extends
+/// [`CheckedGpu::digest`] into the event log.
+///
+/// # Errors
+/// [`BadEvidence`]: do not start the workload on this GPU.
+pub fn check(
+    gpu: &GpuEvidence,
+    nonce: Option<&[u8; 32]>,
+    rules: &GpuPolicy,
+    roots: &TrustRoots,
+    now_s: u64,
+) -> Result<CheckedGpu, BadEvidence> {
+    let report = SpdmReport::read(&gpu.report)?;
+    chain_and_signature(gpu, &report, rules, roots, now_s)?;
+    let refused = |detail: &str| Err(BadEvidence::Gpu { detail: detail.to_owned() });
+    if nonce.is_some_and(|nonce| *nonce != report.nonce) {
+        return refused("its report was made for another nonce");
+    }
+    if !gpu.mode.confidential {
+        return refused("confidential mode is off");
+    }
+    if gpu.mode.developer {
+        return refused("developer mode is on");
+    }
+    let profile = profile(&report, rules)?;
+    Ok(CheckedGpu { profile: profile.name.clone(), nonce: report.nonce, digest: gpu.digest() })
+}
+
+fn chain_and_signature(
+    gpu: &GpuEvidence,
+    report: &SpdmReport,
+    rules: &GpuPolicy,
+    roots: &TrustRoots,
+    now_s: u64,
+) -> Result<(), BadEvidence> {
+    let what = "the GPU certificate chain";
+    let malformed = |detail| BadEvidence::Malformed { what, detail };
+    if gpu.chain_pem.len() > CHAIN_LIMIT {
+        let len = gpu.chain_pem.len();
+        return Err(BadEvidence::TooLong { what, len, limit: CHAIN_LIMIT });
+    }
+    let ders = chain::certificates_of_pem(&gpu.chain_pem).map_err(malformed)?;
+    let chain: Vec<X509Certificate<'_>> =
+        ders.iter().map(|der| chain::certificate(der)).collect::<Result<_, _>>().map_err(malformed)?;
+    let (Some(leaf), Some(root)) = (chain.first(), chain.last()) else {
+        return Err(malformed("it is empty".to_owned()));
+    };
+    let found = chain::key_digest(root);
+    if !roots.gpu.contains(&found) {
+        return Err(BadEvidence::UntrustedRoot { what, found: found.to_string() });
+    }
+    for pair in chain.windows(2) {
+        let [child, issuer] = pair else { continue };
+        let unsigned = |detail| BadEvidence::Signature { what, detail };
+        chain::is_authority(issuer).map_err(unsigned)?;
+        chain::issued_by(child, issuer).map_err(unsigned)?;
+    }
+    for certificate in &chain {
+        let invalid = |detail| BadEvidence::Certificate { what, detail };
+        chain::in_dates(certificate, now_s).map_err(invalid)?;
+        if rules.revoked_keys.contains(&chain::key_digest(certificate)) {
+            return Err(invalid(format!("{} is revoked by the policy", certificate.subject())));
+        }
+    }
+    firmware(leaf, report)?;
+    let signed = gpu.report.get(..report.signed_len).unwrap_or_default();
+    UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &leaf.public_key().subject_public_key.data)
+        .verify(signed, &report.signature)
+        .map_err(|_| BadEvidence::Signature {
+            what: "the GPU report",
+            detail: "the device of this chain did not sign it".to_owned(),
+        })
+}
+
+/// Checks that the certificate was issued to the firmware that made the report.
+fn firmware(leaf: &X509Certificate<'_>, report: &SpdmReport) -> Result<(), BadEvidence> {
+    let Some(id) = report.field(OpaqueField::FirmwareId) else {
+        return Ok(());
+    };
+    let certified = leaf
+        .extensions()
+        .iter()
+        .find(|extension| extension.oid.as_bytes() == DICE_TCB_INFO)
+        .is_some_and(|extension| extension.value.ends_with(id));
+    if certified && id.len() == 48 {
+        return Ok(());
+    }
+    Err(BadEvidence::Gpu {
+        detail: "its certificate was issued to other firmware than made the report".to_owned(),
+    })
+}
+
+/// Finds the profile whose every measurement the report matches.
+fn profile<'a>(report: &SpdmReport, rules: &'a GpuPolicy) -> Result<&'a GpuProfile, BadEvidence> {
+    let driver = report.text(OpaqueField::DriverVersion).unwrap_or_default();
+    let vbios = hex::encode(report.field(OpaqueField::VbiosVersion).unwrap_or_default());
+    let refused = |detail: String| Err(BadEvidence::Gpu { detail });
+    let mut named = rules
+        .profiles
+        .iter()
+        .filter(|profile| profile.driver == driver && profile.vbios.eq_ignore_ascii_case(&vbios))
+        .peekable();
+    if named.peek().is_none() {
+        return refused(format!("driver {driver:?} with VBIOS {vbios} is on no list"));
+    }
+    let mut first_difference = None;
+    for profile in named {
+        match profile.measurements.iter().find(|(index, accepted)| {
+            report.measurements.get(index).is_none_or(|found| !accepted.contains(found))
+        }) {
+            None if !profile.measurements.is_empty() => return Ok(profile),
+            None => {}
+            Some((index, _)) => {
+                first_difference.get_or_insert(*index);
+            }
+        }
+    }
+    refused(match first_difference {
+        Some(index) => format!("measurement {index} is not the maker's for this driver and VBIOS"),
+        None => "its profile lists no measurements".to_owned(),
+    })
+}
