@@ -1,21 +1,14 @@
 //! What can go wrong with a proxy, by whose fault.
 
-use cocoon_ledger::Difference;
-use cocoon_units::AddressFault;
-use cocoon_wire::TlFault;
+use cocoon_channel::ChannelFault;
 use thiserror::Error;
 
 /// Why a connection to a proxy must be closed. The caller closes it and dials again later.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Fault {
-    /// Peer: bytes that are no message of the protocol.
-    #[error("proxy sent a malformed {what}: {fault}")]
-    Malformed {
-        /// Which message was expected.
-        what: &'static str,
-        /// What is wrong with it.
-        fault: TlFault,
-    },
+    /// What the proxy says is wrong in itself or does not fit what we know.
+    #[error(transparent)]
+    Channel(#[from] ChannelFault),
     /// Peer: refused a step of the handshake, with its own words.
     #[error("proxy refused {step}: {code} {message}")]
     Refused {
@@ -29,34 +22,18 @@ pub enum Fault {
     /// Peer: an answer to nothing we asked.
     #[error("proxy answered query {0}, which is not open")]
     UnexpectedAnswer(i64),
-    /// Peer: says it is something it cannot be.
-    #[error("proxy states {what} {stated}, expected {expected}")]
-    Identity {
-        /// Which property.
-        what: &'static str,
-        /// What it says.
-        stated: String,
-        /// What must be.
-        expected: String,
+    /// Configuration: one side is in test mode, the other is not.
+    #[error("proxy is not in the same mode: our is_test is {own}")]
+    TestMode {
+        /// Our side's mode.
+        own: bool,
     },
-    /// Peer: an address that is none.
-    #[error("proxy states a malformed address: {0}")]
-    Address(#[from] AddressFault),
     /// Peer: speaks none of our protocol versions.
     #[error("proxy chose protocol version {0}")]
     Version(i32),
     /// Peer: its evidence is not in the root contract.
     #[error("proxy image {0} is not in the root contract")]
     ProxyImage(String),
-    /// Peer: its books contradict what it told us before.
-    #[error("proxy's books do not fit ours: {0}")]
-    Books(#[from] Difference),
-    /// Peer: a payment that is not signed for us by this proxy.
-    #[error("proxy's signed payment is not valid: {0}")]
-    Payment(String),
-    /// Configuration: addresses cannot be derived from the network's parameters.
-    #[error("contract addresses cannot be derived: {0}")]
-    Derive(String),
 }
 
 /// Why a query is not run. The caller answers the proxy with it.

@@ -1,6 +1,6 @@
 //! Who this worker is and which network it serves.
 
-use cocoon_contract::address::{self, Network, ProxyIdentity};
+use cocoon_contract::address::Network;
 use cocoon_units::{Address, AddressForm, Coefficient, ImageHash, ModelName};
 use std::collections::BTreeSet;
 
@@ -56,18 +56,5 @@ impl Identity {
             Some(image) => Err(Fault::ProxyImage(image.to_base64())),
             None => Err(Fault::ProxyImage("(none shown)".into())),
         }
-    }
-
-    pub(crate) fn proxy_contract(&self, proxy: &ProxyIdentity) -> Result<Address, Fault> {
-        address::proxy(proxy, &self.network).map_err(|fault| Fault::Derive(fault.to_string()))
-    }
-
-    pub(crate) fn worker_contract(
-        &self,
-        proxy: &ProxyIdentity,
-        contract: Address,
-    ) -> Result<Address, Fault> {
-        address::worker(self.owner, contract, proxy.public_key, &self.network)
-            .map_err(|fault| Fault::Derive(fault.to_string()))
     }
 }

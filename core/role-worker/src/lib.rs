@@ -1,28 +1,26 @@
 //! What a worker does next: its proxies, its running queries, its earnings.
 //!
-//! Three life cycles, three machines, none with hands:
+//! Life cycles, each one machine without hands:
 //!
 //! - [`ProxySession`]: one connection to a proxy, from the first query of the handshake to the
 //!   last payment (protocol notes, wire 3.3, 3.9);
 //! - [`Run`]: one query of a proxy, from its bytes to the final part of the answer (3.7, 3.8, 4.6);
-//! - [`Earnings`]: per proxy contract, what the worker earned by its own count and the best payment
-//!   it holds.
+//! - [`Channels`](cocoon_channel::Channels): per proxy contract, what the worker earned by its own
+//!   count and the best payment it holds.
 //!
 //! The caller brings time and bytes, sends what the machines give back, and keeps the records of
-//! [`Earnings`] in its journal.
+//! the channels in its journal.
 
 #![forbid(unsafe_code)]
 
 mod answer;
-mod earnings;
 mod fault;
 mod identity;
 mod run;
 mod session;
 
 pub use answer::AnswerWriter;
-pub use earnings::{Channel, Earnings, EarningsRecord};
 pub use fault::{Fault, Reject};
 pub use identity::{Identity, VERSION_MAX, VERSION_MIN};
 pub use run::{BackendRequest, Run};
-pub use session::{Incoming, Outgoing, ProxySession};
+pub use session::{Incoming, ProxySession, Turn};

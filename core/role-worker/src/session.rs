@@ -1,13 +1,12 @@
 //! One connection to a proxy: handshake, queries, payments (protocol notes, wire 3.3, 3.9).
 
 use bytes::Bytes;
-use cocoon_contract::address::ProxyIdentity;
-use cocoon_units::{Address, Coefficient, RequestId, Tokens};
+use cocoon_channel::{ChannelFault, ChannelRecord, Channels, Command, Side, read, tokens};
+use cocoon_units::{Address, Coefficient, RequestId};
 use cocoon_wire::proxy::{SignedPayment, ToWorker, WorkerQuery};
 use cocoon_wire::tl::{self, Boxed, Extensions};
 use cocoon_wire::{client, cocoon, worker};
 
-use crate::earnings::{Earnings, EarningsRecord};
 use crate::fault::{Fault, Reject};
 use crate::identity::{Identity, VERSION_MAX, VERSION_MIN};
 use crate::run::Run;
@@ -17,38 +16,6 @@ const STEP_TIMEOUT_MS: u64 = 30_000;
 /// Time for an answer about payments, and how often to ask (wire 3.4: every 10 to 20 s).
 const PAYMENT_TIMEOUT_MS: u64 = 60_000;
 const PAYMENT_EVERY_MS: u64 = 15_000;
-
-/// What the session wants sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outgoing {
-    /// A query; its answer comes back through [`ProxySession::answered`].
-    Query {
-        /// Its id.
-        id: i64,
-        /// The boxed function.
-        data: Vec<u8>,
-        /// How long to wait, then [`ProxySession::failed`].
-        timeout_ms: u64,
-    },
-    /// A one-way message.
-    Message(Vec<u8>),
-    /// The answer to a query of the proxy.
-    Answer {
-        /// The proxy's id.
-        id: i64,
-        /// The boxed result.
-        data: Vec<u8>,
-    },
-    /// A query of the proxy fails.
-    AnswerError {
-        /// The proxy's id.
-        id: i64,
-        /// Code of protocol notes, wire 1.7.
-        code: i32,
-        /// Text.
-        message: String,
-    },
-}
 
 /// What a message of the proxy asks the node to do.
 #[derive(Debug)]
@@ -74,9 +41,9 @@ pub enum Incoming {
 #[derive(Debug, Default)]
 pub struct Turn {
     /// To send, in order.
-    pub send: Vec<Outgoing>,
+    pub send: Vec<Command>,
     /// To journal.
-    pub records: Vec<EarningsRecord>,
+    pub records: Vec<ChannelRecord>,
     /// To do.
     pub incoming: Option<Incoming>,
 }
@@ -167,7 +134,7 @@ impl ProxySession {
     pub fn answered(
         &mut self,
         identity: &Identity,
-        earnings: &mut Earnings,
+        channels: &mut Channels,
         now_ms: u64,
         id: i64,
         data: &[u8],
@@ -175,10 +142,10 @@ impl ProxySession {
         let mut turn = Turn::default();
         match self.phase {
             Phase::Connecting { query } if query == id => {
-                self.connected(identity, earnings, data, &mut turn)?;
+                self.connected(identity, channels, data, &mut turn)?;
             }
             Phase::Comparing { query } if query == id => {
-                self.compared(earnings, data, &mut turn)?
+                self.compared(channels, data, &mut turn)?
             }
             Phase::Extended { query, stated_max } if query == id => {
                 read::<worker::ExtendedCompareBalanceWithProxyResult>(data)?;
@@ -187,7 +154,7 @@ impl ProxySession {
             Phase::Completing { query, stated_max } if query == id => {
                 read::<worker::ProxyHandshakeCompleted>(data)?;
                 if let (Some(total), Some(proxy)) = (stated_max, self.proxy) {
-                    turn.records.extend(earnings.write_off(proxy, tokens(total)?));
+                    turn.records.extend(channels.write_off(proxy, tokens(total)?));
                 }
                 self.phase = Phase::Ready { asked: None, ask_at_ms: now_ms + PAYMENT_EVERY_MS };
                 turn.incoming = Some(Incoming::Ready);
@@ -197,7 +164,7 @@ impl ProxySession {
                 let status: worker::PaymentStatus<'_> = read(data)?;
                 // Lower numbers here may be a late answer: they are ignored (wire 3.9).
                 if let Ok(record) = self.stated(
-                    earnings,
+                    channels,
                     &status.signed_payment,
                     status.db_tokens,
                     status.max_tokens,
@@ -216,7 +183,7 @@ impl ProxySession {
     /// [`Fault::Refused`] for a step of the handshake: close the connection.
     pub fn failed(
         &mut self,
-        earnings: &mut Earnings,
+        channels: &mut Channels,
         id: i64,
         code: i32,
         message: &str,
@@ -233,15 +200,15 @@ impl ProxySession {
             Phase::Extended { .. } => "extendedCompareBalanceWithProxy",
             Phase::Completing { .. } => "proxyHandshakeComplete",
         };
-        self.remember_dead_end(earnings);
+        self.remember_dead_end(channels);
         Err(Fault::Refused { step, code, message: message.chars().take(200).collect() })
     }
 
     /// The connection ended. A proxy of the reference whose books are behind ours cannot finish
     /// the handshake (protocol notes, wire 10.1): remember it, so that the next handshake
     /// accepts its number and the loss is known instead of repeated for ever.
-    pub fn closed(&self, earnings: &mut Earnings) {
-        self.remember_dead_end(earnings);
+    pub fn closed(&self, channels: &mut Channels) {
+        self.remember_dead_end(channels);
     }
 
     /// Takes a one-way message.
@@ -251,7 +218,7 @@ impl ProxySession {
     pub fn message(
         &mut self,
         identity: &Identity,
-        earnings: &mut Earnings,
+        channels: &mut Channels,
         now_ms: u64,
         data: &Bytes,
     ) -> Result<Turn, Fault> {
@@ -260,8 +227,8 @@ impl ProxySession {
         if !self.is_ready() {
             return Ok(turn);
         }
-        let message =
-            ToWorker::decode(data).map_err(|fault| Fault::Malformed { what: "message", fault })?;
+        let message = ToWorker::decode(data)
+            .map_err(|fault| ChannelFault::Malformed { what: "message", fault })?;
         match message {
             ToWorker::RunQueryEx(query) => {
                 turn.incoming = Some(start(
@@ -284,7 +251,7 @@ impl ProxySession {
             }
             ToWorker::WorkerRequestPayment(payment) => {
                 let record = self.stated(
-                    earnings,
+                    channels,
                     &payment.signed_payment,
                     payment.db_tokens,
                     payment.max_tokens,
@@ -306,7 +273,7 @@ impl ProxySession {
                 let model = change.new_model.sanitized().into_owned();
                 turn.incoming = Some(Incoming::ChangeModel { query: id, model });
             }
-            _ => turn.send.push(Outgoing::AnswerError {
+            _ => turn.send.push(Command::AnswerError {
                 id,
                 code: 601,
                 message: "unknown query magic".into(),
@@ -330,7 +297,7 @@ impl ProxySession {
 
     /// Tells the proxy whether queries are wanted; nothing when it knows already.
     #[must_use]
-    pub fn set_disabled(&mut self, disabled: bool) -> Option<Outgoing> {
+    pub fn set_disabled(&mut self, disabled: bool) -> Option<Command> {
         if self.disabled == disabled {
             return None;
         }
@@ -338,56 +305,49 @@ impl ProxySession {
         // Before the handshake is complete its last step tells.
         matches!(self.phase, Phase::Ready { .. } | Phase::Completing { .. }).then(|| {
             let message = worker::EnabledDisabled { disabled: i32::from(disabled) };
-            Outgoing::Message(tl::encode(&message))
+            Command::Message(tl::encode(&message))
         })
     }
 
     /// Tells the proxy a new price factor for later queries.
     #[must_use]
-    pub fn new_coefficient(&self, coefficient: Coefficient) -> Option<Outgoing> {
+    pub fn new_coefficient(&self, coefficient: Coefficient) -> Option<Command> {
         self.is_ready().then(|| {
             let message = worker::NewCoefficient { new_coefficient: coefficient.to_wire() };
-            Outgoing::Message(tl::encode(&message))
+            Command::Message(tl::encode(&message))
         })
     }
 
     fn connected(
         &mut self,
         identity: &Identity,
-        earnings: &mut Earnings,
+        channels: &mut Channels,
         data: &[u8],
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let hello: worker::ConnectedToProxy<'_> = read(data)?;
         let stated = &hello.params;
         if stated.is_test.unwrap_or(false) != identity.is_test {
-            return Err(Fault::Identity {
-                what: "test mode",
-                stated: format!("{:?}", stated.is_test),
-                expected: identity.is_test.to_string(),
-            });
+            return Err(Fault::TestMode { own: identity.is_test });
         }
         self.version = stated.proto_version.unwrap_or(0);
         if !(0..=VERSION_MAX).contains(&self.version) {
             return Err(Fault::Version(self.version));
         }
         self.extensions = cocoon::ANNOUNCED.common(stated.extensions);
-        let proxy = ProxyIdentity {
-            owner: Address::parse(&stated.proxy_owner_address.sanitized())?,
-            public_key: stated.proxy_public_key,
-            root: identity.root,
-        };
-        let contract = identity.proxy_contract(&proxy)?;
-        same("proxy contract", &stated.proxy_sc_address.sanitized(), contract)?;
-        let worker_contract = identity.worker_contract(&proxy, contract)?;
-        same("worker contract", &hello.worker_sc_address.sanitized(), worker_contract)?;
-        turn.records.extend(earnings.pin(contract, proxy.public_key, worker_contract)?);
+        let met = cocoon_channel::meet(
+            channels,
+            Side::Worker(identity.owner),
+            (identity.root, &identity.network),
+            stated,
+            &hello.worker_sc_address.sanitized(),
+        )?;
+        let contract = met.contract;
+        turn.records.extend(met.record);
         self.proxy = Some(contract);
 
-        if let Some(accepted) = earnings.channel_mut(contract).and_then(|c| c.write_off.take()) {
-            turn.records.extend(earnings.write_off(contract, accepted));
-        }
-        let claim = earnings.channel(contract).map_or((0, 0, 0), |channel| {
+        turn.records.extend(channels.take_write_off(contract));
+        let claim = channels.channel(contract).map_or((0, 0, 0), |channel| {
             let books = &channel.books;
             (books.signed().to_wire(), books.durable().to_wire(), books.max().to_wire())
         });
@@ -403,14 +363,14 @@ impl ProxySession {
 
     fn compared(
         &mut self,
-        earnings: &mut Earnings,
+        channels: &mut Channels,
         data: &[u8],
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let result: worker::CompareBalanceWithProxyResult<'_> = read(data)?;
         if result.error_code == 0 {
             let record = self.stated(
-                earnings,
+                channels,
                 &result.signed_payment,
                 result.tokens_committed_to_db,
                 result.max_tokens,
@@ -436,35 +396,35 @@ impl ProxySession {
 
     fn stated(
         &self,
-        earnings: &mut Earnings,
+        channels: &mut Channels,
         payment: &SignedPayment<'_>,
         durable: i64,
         max: i64,
-    ) -> Result<Option<EarningsRecord>, Fault> {
+    ) -> Result<Option<ChannelRecord>, Fault> {
         let Some(proxy) = self.proxy else { return Ok(None) };
         let payment = match payment {
             SignedPayment::Empty => None,
             SignedPayment::Signed(bytes) => Some(bytes.0),
         };
         let (durable, max) = (tokens(durable)?, tokens(max)?);
-        earnings.state(proxy, payment, durable, max)
+        Ok(channels.state(proxy, payment, durable, max)?)
     }
 
-    fn remember_dead_end(&self, earnings: &mut Earnings) {
+    fn remember_dead_end(&self, channels: &mut Channels) {
         let stated_max = match self.phase {
             Phase::Extended { stated_max, .. }
             | Phase::Completing { stated_max: Some(stated_max), .. } => stated_max,
             _ => return,
         };
-        if let Some(channel) = self.proxy.and_then(|proxy| earnings.channel_mut(proxy)) {
-            channel.write_off = Tokens::from_wire(stated_max);
+        if let (Some(proxy), Ok(stated_max)) = (self.proxy, tokens(stated_max)) {
+            channels.dead_end(proxy, stated_max);
         }
     }
 
     fn query<'tl, T: Boxed<'tl>>(&mut self, function: &T, timeout_ms: u64, turn: &mut Turn) -> i64 {
         let id = self.next_query;
         self.next_query = self.next_query.wrapping_add(1);
-        turn.send.push(Outgoing::Query { id, data: tl::encode(function), timeout_ms });
+        turn.send.push(Command::Query { id, data: tl::encode(function), timeout_ms });
         id
     }
 }
@@ -478,25 +438,6 @@ fn start(run: Result<Run, Reject>, request: RequestId, version: i32, now_ms: u64
             Incoming::Refuse(out)
         }
     }
-}
-
-fn read<'tl, T: Boxed<'tl> + tl::Constructor>(data: &'tl [u8]) -> Result<T, Fault> {
-    tl::decode(data).map_err(|fault| Fault::Malformed { what: T::NAME, fault })
-}
-
-fn tokens(value: i64) -> Result<Tokens, Fault> {
-    Tokens::from_wire(value).ok_or_else(|| Fault::Identity {
-        what: "token counter",
-        stated: value.to_string(),
-        expected: "a number that is not negative".into(),
-    })
-}
-
-fn same(what: &'static str, stated: &str, expected: Address) -> Result<(), Fault> {
-    if Address::parse(stated)? == expected {
-        return Ok(());
-    }
-    Err(Fault::Identity { what, stated: stated.to_owned(), expected: expected.to_raw() })
 }
 
 fn wire_count(count: u32) -> i32 {

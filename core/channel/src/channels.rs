@@ -1,4 +1,4 @@
-//! What the worker earned, per proxy contract: own count, the proxy's word, the best payment.
+//! Per proxy contract: own count, the proxy's word, the best payment.
 
 use cocoon_contract::payment::{PaymentKind, SignedPayment};
 use cocoon_ledger::{Difference, OwnBooks, Statement};
@@ -6,15 +6,15 @@ use cocoon_units::{Address, PublicKey, Tokens};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-use crate::fault::Fault;
+use crate::fault::ChannelFault;
 
-/// One proxy contract that owes this worker.
+/// The channel with one proxy contract.
 #[derive(Clone, Debug)]
 pub struct Channel {
     /// The proxy's key, pinned at first contact.
     pub proxy_key: PublicKey,
-    /// Our worker contract at that proxy.
-    pub worker_contract: Address,
+    /// Our own contract at that proxy: worker or client.
+    pub own_contract: Address,
     /// The books.
     pub books: OwnBooks,
     /// The best payment held, as bytes that may be posted on chain.
@@ -24,9 +24,9 @@ pub struct Channel {
     pub write_off: Option<Tokens>,
 }
 
-/// A durable fact about earnings, for the node's journal.
+/// A durable fact about channels, for the node's journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EarningsRecord {
+pub enum ChannelRecord {
     /// First contact with a proxy contract.
     Pinned {
         /// The proxy contract.
@@ -34,7 +34,7 @@ pub enum EarningsRecord {
         /// Its key.
         proxy_key: [u8; 32],
         /// Our contract there.
-        worker_contract: [u8; 32],
+        own_contract: [u8; 32],
     },
     /// A request ended by our own count.
     Finished {
@@ -65,7 +65,7 @@ pub enum EarningsRecord {
     },
 }
 
-impl EarningsRecord {
+impl ChannelRecord {
     /// The record as bytes for the journal.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -82,17 +82,19 @@ impl EarningsRecord {
     }
 }
 
-/// All channels of a worker, by proxy contract.
-#[derive(Clone, Debug, Default)]
-pub struct Earnings {
+/// All channels of a node, by proxy contract.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    kind: PaymentKind,
     channels: HashMap<Address, Channel>,
 }
 
-impl Earnings {
-    /// No channel yet.
+impl Channels {
+    /// No channel yet. `kind` is what proxies sign for this node: a client's charge or a worker's
+    /// payout.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(kind: PaymentKind) -> Self {
+        Self { kind, channels: HashMap::new() }
     }
 
     /// The channel at a proxy contract.
@@ -109,16 +111,16 @@ impl Earnings {
     /// Pins key and contract at first contact, or compares with what was pinned.
     ///
     /// # Errors
-    /// [`Fault::Identity`]: the proxy is not who it was; close the connection.
-    pub(crate) fn pin(
+    /// [`ChannelFault::Identity`]: the proxy is not who it was; close the connection.
+    pub fn pin(
         &mut self,
         proxy: Address,
         proxy_key: PublicKey,
-        worker_contract: Address,
-    ) -> Result<Option<EarningsRecord>, Fault> {
+        own_contract: Address,
+    ) -> Result<Option<ChannelRecord>, ChannelFault> {
         if let Some(channel) = self.channels.get(&proxy) {
             if channel.proxy_key != proxy_key {
-                return Err(Fault::Identity {
+                return Err(ChannelFault::Identity {
                     what: "public key",
                     stated: proxy_key.to_string(),
                     expected: channel.proxy_key.to_string(),
@@ -126,10 +128,10 @@ impl Earnings {
             }
             return Ok(None);
         }
-        let record = EarningsRecord::Pinned {
+        let record = ChannelRecord::Pinned {
             proxy: proxy.hash,
             proxy_key: proxy_key.0,
-            worker_contract: worker_contract.hash,
+            own_contract: own_contract.hash,
         };
         self.apply(&record);
         Ok(Some(record))
@@ -138,17 +140,18 @@ impl Earnings {
     /// Takes the proxy's word and its payment.
     ///
     /// # Errors
-    /// [`Fault::Payment`] when the payment is not for us or not signed; [`Fault::Books`] when the
+    /// [`ChannelFault::Payment`] when the payment is not for us or not signed; [`ChannelFault::Books`] when the
     /// proxy forgot or contradicts itself. Close the connection in both cases.
-    pub(crate) fn state(
+    pub fn state(
         &mut self,
         proxy: Address,
         payment: Option<&[u8]>,
         durable: Tokens,
         max: Tokens,
-    ) -> Result<Option<EarningsRecord>, Fault> {
+    ) -> Result<Option<ChannelRecord>, ChannelFault> {
+        let kind = self.kind;
         let Some(channel) = self.channels.get_mut(&proxy) else { return Ok(None) };
-        let signed = payment.map(|bytes| channel.verify(bytes)).transpose()?;
+        let signed = payment.map(|bytes| channel.verify(kind, bytes)).transpose()?;
         let before = (channel.books.signed(), channel.books.durable(), channel.books.max());
         match channel.books.compare(&Statement { signed, durable, max }) {
             // A request may still be on its way to either side's books.
@@ -162,7 +165,7 @@ impl Earnings {
         if now.0 > before.0 || channel.payment.is_none() {
             channel.payment = payment.map(<[u8]>::to_vec).or_else(|| channel.payment.take());
         }
-        Ok(Some(EarningsRecord::Stated {
+        Ok(Some(ChannelRecord::Stated {
             proxy: proxy.hash,
             signed: now.0.0,
             durable: now.1.0,
@@ -172,43 +175,54 @@ impl Earnings {
     }
 
     /// Books a request that ended, by our own count.
-    pub fn finished(&mut self, proxy: Address, tokens: Tokens) -> Option<EarningsRecord> {
+    pub fn finished(&mut self, proxy: Address, tokens: Tokens) -> Option<ChannelRecord> {
         let channel = self.channels.get_mut(&proxy)?;
         channel.books.finished(tokens);
-        Some(EarningsRecord::Finished { proxy: proxy.hash, tokens: tokens.0 })
+        Some(ChannelRecord::Finished { proxy: proxy.hash, tokens: tokens.0 })
     }
 
     /// Accepts a total below what the proxy had told before.
-    pub(crate) fn write_off(&mut self, proxy: Address, total: Tokens) -> Option<EarningsRecord> {
-        let record = EarningsRecord::WrittenOff { proxy: proxy.hash, total: total.0 };
+    pub fn write_off(&mut self, proxy: Address, total: Tokens) -> Option<ChannelRecord> {
+        let record = ChannelRecord::WrittenOff { proxy: proxy.hash, total: total.0 };
         let lost = self.channels.get_mut(&proxy)?.books.settle_to(total);
         (lost > Tokens::ZERO).then_some(record)
     }
 
-    pub(crate) fn channel_mut(&mut self, proxy: Address) -> Option<&mut Channel> {
-        self.channels.get_mut(&proxy)
+    /// Remembers that this proxy counts less than it told before and that its handshake cannot go
+    /// on (protocol notes, wire 10.1): [`take_write_off`](Self::take_write_off) accepts its total
+    /// at the next contact.
+    pub fn dead_end(&mut self, proxy: Address, stated_max: Tokens) {
+        if let Some(channel) = self.channels.get_mut(&proxy) {
+            channel.write_off = Some(stated_max);
+        }
+    }
+
+    /// Accepts the total of a [`dead_end`](Self::dead_end), if there was one.
+    pub fn take_write_off(&mut self, proxy: Address) -> Option<ChannelRecord> {
+        let total = self.channels.get_mut(&proxy)?.write_off.take()?;
+        self.write_off(proxy, total)
     }
 
     /// Applies a record that was read from the journal. A record of an unknown channel is skipped.
-    pub fn apply(&mut self, record: &EarningsRecord) {
+    pub fn apply(&mut self, record: &ChannelRecord) {
         let address = |hash: &[u8; 32]| Address::new(0, *hash);
         match record {
-            EarningsRecord::Pinned { proxy, proxy_key, worker_contract } => {
+            ChannelRecord::Pinned { proxy, proxy_key, own_contract } => {
                 self.channels.entry(address(proxy)).or_insert_with(|| Channel {
                     proxy_key: PublicKey(*proxy_key),
-                    worker_contract: address(worker_contract),
+                    own_contract: address(own_contract),
                     books: OwnBooks::default(),
                     payment: None,
                     write_off: None,
                 });
             }
-            EarningsRecord::Finished { proxy, tokens } => {
+            ChannelRecord::Finished { proxy, tokens } => {
                 self.finished(address(proxy), Tokens(*tokens));
             }
-            EarningsRecord::WrittenOff { proxy, total } => {
+            ChannelRecord::WrittenOff { proxy, total } => {
                 self.write_off(address(proxy), Tokens(*total));
             }
-            EarningsRecord::Stated { proxy, signed, durable, max, payment } => {
+            ChannelRecord::Stated { proxy, signed, durable, max, payment } => {
                 if let Some(channel) = self.channels.get_mut(&address(proxy)) {
                     let statement = Statement {
                         signed: Some(Tokens(*signed)),
@@ -225,17 +239,17 @@ impl Earnings {
 
     /// The channels as records, shortest form.
     #[must_use]
-    pub fn snapshot(&self) -> Vec<EarningsRecord> {
+    pub fn snapshot(&self) -> Vec<ChannelRecord> {
         let mut records = Vec::new();
         for (proxy, channel) in &self.channels {
-            records.push(EarningsRecord::Pinned {
+            records.push(ChannelRecord::Pinned {
                 proxy: proxy.hash,
                 proxy_key: channel.proxy_key.0,
-                worker_contract: channel.worker_contract.hash,
+                own_contract: channel.own_contract.hash,
             });
             let tokens = channel.books.own().0;
-            records.push(EarningsRecord::Finished { proxy: proxy.hash, tokens });
-            records.push(EarningsRecord::Stated {
+            records.push(ChannelRecord::Finished { proxy: proxy.hash, tokens });
+            records.push(ChannelRecord::Stated {
                 proxy: proxy.hash,
                 signed: channel.books.signed().0,
                 durable: channel.books.durable().0,
@@ -248,11 +262,9 @@ impl Earnings {
 }
 
 impl Channel {
-    fn verify(&self, payment: &[u8]) -> Result<Tokens, Fault> {
+    fn verify(&self, kind: PaymentKind, payment: &[u8]) -> Result<Tokens, ChannelFault> {
         SignedPayment::from_boc(payment)
-            .and_then(|payment| {
-                payment.verify(PaymentKind::WorkerPayout, &self.worker_contract, &self.proxy_key)
-            })
-            .map_err(|fault| Fault::Payment(fault.to_string()))
+            .and_then(|payment| payment.verify(kind, &self.own_contract, &self.proxy_key))
+            .map_err(|fault| ChannelFault::Payment(fault.to_string()))
     }
 }
