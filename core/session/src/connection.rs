@@ -9,7 +9,7 @@ use cocoon_wire::tl::{self, Boxed, Text};
 use crate::event::{Event, code};
 use crate::fault::{Fault, Refusal};
 use crate::input::Input;
-use crate::limits::{FRAME_PAYLOAD_MAX, Limits};
+use crate::limits::Limits;
 use crate::output::Output;
 use crate::queries::OpenQueries;
 
@@ -69,7 +69,7 @@ impl Connection {
         let mut connection = Self {
             side,
             phase: Phase::Hello,
-            input: Input::new(),
+            input: Input::default(),
             output: Output::new(limits.output_bytes_max),
             queries: OpenQueries::default(),
             events: VecDeque::new(),
@@ -103,7 +103,7 @@ impl Connection {
             }
             let payload_bytes_max = match self.phase {
                 Phase::Hello => HELLO_LEN,
-                _ => self.limits.received_payload_bytes_max.min(FRAME_PAYLOAD_MAX),
+                _ => self.limits.received_payload_bytes_max,
             };
             match self.input.frame(payload_bytes_max) {
                 Ok(Some(frame)) => {

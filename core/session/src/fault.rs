@@ -1,27 +1,23 @@
 //! Why a connection ends, and why a command is refused.
 
-use cocoon_wire::TlFault;
+use cocoon_wire::{FrameFault, TlFault};
 use thiserror::Error;
 
 /// Why a connection is over. The hand closes the socket; dialling again is its decision.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Fault {
-    /// The peer announced a payload outside the protocol's or our limits.
-    #[error("the peer announced a payload of {announced} bytes, 4 to {limit} are accepted")]
+    /// The peer announced a payload longer than it may send at this point: its first packet
+    /// has 12 bytes, and our own limit may lie below the protocol's.
+    #[error("the peer announced a payload of {announced} bytes, {limit} are accepted now")]
     PayloadLength {
         /// Bytes announced.
         announced: u32,
         /// Our limit.
         limit: usize,
     },
-    /// The peer's frames are not in sequence.
-    #[error("the peer sent frame number {received}, {expected} was due")]
-    Sequence {
-        /// Number received.
-        received: i32,
-        /// Number that was due.
-        expected: i32,
-    },
+    /// The peer's frames break the protocol: length or sequence.
+    #[error(transparent)]
+    Frame(#[from] FrameFault),
     /// A frame of the peer is no packet of the protocol.
     #[error("the peer sent a frame that is no packet: {0}")]
     Packet(#[from] TlFault),
@@ -65,10 +61,9 @@ impl Fault {
     #[must_use]
     pub fn is_violation(&self) -> bool {
         match self {
-            Self::PayloadLength { .. }
-            | Self::Sequence { .. }
-            | Self::Packet(_)
-            | Self::Hello { .. } => true,
+            Self::PayloadLength { .. } | Self::Frame(_) | Self::Packet(_) | Self::Hello { .. } => {
+                true
+            }
             Self::NoHello { .. }
             | Self::Silent { .. }
             | Self::SlowReader { .. }

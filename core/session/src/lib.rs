@@ -38,4 +38,4 @@ pub use connection::{Connection, Side};
 pub use encoded::Encoded;
 pub use event::{Event, code};
 pub use fault::{Fault, Refusal};
-pub use limits::{FRAME_PAYLOAD_MAX, Limits};
+pub use limits::Limits;

@@ -1,7 +1,6 @@
 //! The limits of one connection; every one of them ends in a typed fault or refusal.
 
-/// Largest payload of a frame that the protocol allows, in bytes (protocol notes 1.1).
-pub const FRAME_PAYLOAD_MAX: usize = 1 << 24;
+use cocoon_wire::frame::{HEADER_BYTES, PAYLOAD_BYTES_MAX};
 
 /// Times and sizes that bound a connection.
 ///
@@ -18,7 +17,7 @@ pub struct Limits {
     pub hello_ms: u64,
     /// Milliseconds output may wait without the peer taking a single byte.
     pub stall_ms: u64,
-    /// Largest payload accepted from the peer, in bytes; at most [`FRAME_PAYLOAD_MAX`].
+    /// Largest payload accepted from the peer, in bytes; at most [`PAYLOAD_BYTES_MAX`].
     pub received_payload_bytes_max: usize,
     /// Output that may wait for the peer, in bytes.
     pub output_bytes_max: usize,
@@ -42,9 +41,9 @@ impl Limits {
             // As long as a reference peer waits for our answer to its own first frame.
             hello_ms: 20_000,
             stall_ms: 20_000,
-            received_payload_bytes_max: FRAME_PAYLOAD_MAX,
+            received_payload_bytes_max: PAYLOAD_BYTES_MAX,
             // Two of the largest frames, so that one may be written while one waits.
-            output_bytes_max: 2 * (FRAME_PAYLOAD_MAX + 8),
+            output_bytes_max: 2 * (HEADER_BYTES + PAYLOAD_BYTES_MAX),
             queries_max: 1_024,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use cocoon_session::{Connection, Encoded, Event, Fault, Limits, Refusal, Side, code};
+use cocoon_wire::FrameFault;
 use proptest::prelude::*;
 
 fn pair(now_ms: u64) -> (Connection, Connection) {
@@ -326,9 +327,9 @@ fn lies_about_length_sequence_and_hello_close_the_connection() {
     let too_long = (1u32 << 24) + 1;
     let cases: [(Vec<u8>, Fault); 4] = [
         (frame(0, 0x636d_41d6, &[0; 8]), Fault::Hello { expected: "tcp.connect" }),
-        (too_short, Fault::PayloadLength { announced: 3, limit: 12 }),
+        (too_short, FrameFault::Length { length: 3 }.into()),
         (too_long.to_le_bytes().to_vec(), Fault::PayloadLength { announced: too_long, limit: 12 }),
-        (frame(1, 0xa57c_4261, &[0; 8]), Fault::Sequence { received: 1, expected: 0 }),
+        (frame(1, 0xa57c_4261, &[0; 8]), FrameFault::Seqno { found: 1, expected: 0 }.into()),
     ];
     for (bytes, fault) in cases {
         let mut accepted = Connection::new(Side::Accepting, Limits::accepting(), 0);

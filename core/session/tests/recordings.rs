@@ -1,5 +1,7 @@
 //! The vectors of frames, and connections recorded between reference nodes.
 
+#![allow(clippy::unwrap_used, reason = "a failure fails the test")]
+
 use cocoon_session::{Connection, Encoded, Event, Limits, Side};
 
 const CONNECT_ID: i64 = 0x0102_0304_0506_0708;
