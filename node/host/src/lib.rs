@@ -1,1 +1,13 @@
-//! What every node shares at run time: configuration, logs, shutdown, limits.
+//! What every node shares at run time: configuration, keys, clock, journal, logs, the end.
+//!
+//! Nothing here knows a role.
+
+pub mod books;
+pub mod clock;
+pub mod config;
+pub mod keys;
+mod stop;
+pub mod telemetry;
+
+pub use books::{Books, BooksEvent};
+pub use stop::Stop;

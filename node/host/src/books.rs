@@ -1,0 +1,90 @@
+//! The node's journal, wired to its loop: records in, durable tickets out.
+
+use cocoon_journal::{Event, Fault, Journal, JournalKey, Options, Recovered, recover};
+use cocoon_units::Secret;
+use std::path::Path;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What the journal tells the loop.
+pub type BooksEvent = Event;
+
+/// A journal whose events arrive on a channel. At most one event per group commit waits, so the
+/// channel is bounded by the disk's speed.
+pub struct Books {
+    journal: Journal,
+    ticket: u64,
+    events: UnboundedReceiver<BooksEvent>,
+}
+
+/// A recovered journal that waits for its snapshot.
+pub struct Opening {
+    recovered: Recovered,
+    options: Options,
+    key: JournalKey,
+}
+
+impl Books {
+    /// Reads the journal in `dir`.
+    ///
+    /// # Errors
+    /// [`Fault`]: the node must not start.
+    pub fn open(dir: &Path, key: &Secret<[u8; 32]>, repair: bool) -> Result<Opening, Fault> {
+        let key = JournalKey::new(Secret::new(*key.expose()));
+        let recovered = recover(dir, &key, repair)?;
+        for notice in &recovered.notices {
+            tracing::warn!(%notice, "journal");
+        }
+        let options = Options { dir: dir.to_owned(), generation: recovered.generation + 1 };
+        Ok(Opening { recovered, options, key })
+    }
+
+    /// Queues records. The ticket comes back in [`Event::Durable`] when they are on disk.
+    ///
+    /// # Errors
+    /// [`Fault`]: stop the node.
+    pub fn append(&mut self, records: Vec<Vec<u8>>) -> Result<u64, Fault> {
+        self.ticket += 1;
+        self.journal.append(self.ticket, records)?;
+        Ok(self.ticket)
+    }
+
+    /// Replaces what is on disk by a snapshot.
+    ///
+    /// # Errors
+    /// [`Fault`]: stop the node.
+    pub fn snapshot(&self, records: Vec<Vec<u8>>) -> Result<(), Fault> {
+        self.journal.snapshot(records)
+    }
+
+    /// Bytes that recovery would have to read now.
+    #[must_use]
+    pub fn segment_len(&self) -> u64 {
+        self.journal.segment_len()
+    }
+
+    /// The next event; `None` when the writer has ended.
+    pub async fn event(&mut self) -> Option<BooksEvent> {
+        self.events.recv().await
+    }
+}
+
+impl Opening {
+    /// Records found, in order.
+    #[must_use]
+    pub fn records(&self) -> &[Vec<u8>] {
+        &self.recovered.records
+    }
+
+    /// Starts writing, with what the records came to as the snapshot (at least one record).
+    ///
+    /// # Errors
+    /// [`Fault`]: the node must not start.
+    pub fn start(self, snapshot: Vec<Vec<u8>>) -> Result<Books, Fault> {
+        let (sender, events): (UnboundedSender<BooksEvent>, _) = unbounded_channel();
+        let journal = Journal::start(&self.options, self.key, snapshot, move |event| {
+            // A loop that ended no longer listens.
+            let _ = sender.send(event);
+        })?;
+        Ok(Books { journal, ticket: 0, events })
+    }
+}

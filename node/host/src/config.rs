@@ -1,0 +1,243 @@
+//! Configuration in layers: defaults, then a TOML file, then the environment, then flags. A later
+//! layer wins, member by member.
+//!
+//! The environment names a member by its path: `COCOON_PROXY_LISTEN_CLIENTS` is
+//! `listen_clients` of the proxy, `COCOON_PROXY_LIMITS__CONNECTIONS` is `connections` in `[limits]`.
+//! Flags set any member with `--set path.to.member=value`.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use thiserror::Error;
+use toml::{Table, Value};
+
+/// A configuration that cannot be used. The user's mistake: exit code 2, nothing is started.
+#[derive(Debug, Error)]
+pub enum ConfigFault {
+    /// The file cannot be read.
+    #[error("configuration file {path}: {reason}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A setting is written wrongly.
+    #[error("{origin}: {reason}")]
+    Setting {
+        /// Where it came from: a variable or a flag.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The whole does not make a configuration: unknown member, wrong type, missing member.
+    #[error("configuration: {reason}")]
+    Whole {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The layers of one role's configuration, collected in order.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    table: Table,
+}
+
+impl Layers {
+    /// Starts with the defaults.
+    ///
+    /// # Errors
+    /// Us: the defaults cannot be written as TOML.
+    pub fn defaults<T: Serialize>(defaults: &T) -> Result<Self, ConfigFault> {
+        let table = Table::try_from(defaults)
+            .map_err(|fault| ConfigFault::Whole { reason: fault.to_string() })?;
+        Ok(Self { table })
+    }
+
+    /// Lays a TOML file over it.
+    ///
+    /// # Errors
+    /// [`ConfigFault::File`].
+    pub fn file(mut self, path: &Path) -> Result<Self, ConfigFault> {
+        let fault = |reason: String| ConfigFault::File { path: path.display().to_string(), reason };
+        let text = std::fs::read_to_string(path).map_err(|source| fault(source.to_string()))?;
+        let layer: Table = toml::from_str(&text).map_err(|source| fault(source.to_string()))?;
+        merge(&mut self.table, layer);
+        Ok(self)
+    }
+
+    /// Lays the variables that start with `prefix` over it.
+    ///
+    /// # Errors
+    /// [`ConfigFault::Setting`].
+    pub fn environment(
+        mut self,
+        prefix: &str,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigFault> {
+        let mut found: Vec<(String, String)> =
+            variables.filter(|(name, _)| name.starts_with(prefix)).collect();
+        found.sort();
+        for (name, text) in found {
+            let path = name[prefix.len()..].to_ascii_lowercase().replace("__", ".");
+            self.put(&path, &text, &format!("variable {name}"))?;
+        }
+        Ok(self)
+    }
+
+    /// Lays one flag over it, `path.to.member=value`.
+    ///
+    /// # Errors
+    /// [`ConfigFault::Setting`].
+    pub fn set(mut self, setting: &str) -> Result<Self, ConfigFault> {
+        let origin = format!("--set {setting}");
+        let Some((path, text)) = setting.split_once('=') else {
+            let reason = "write it as member=value".into();
+            return Err(ConfigFault::Setting { origin, reason });
+        };
+        self.put(path.trim(), text, &origin)?;
+        Ok(self)
+    }
+
+    /// Lays one value over it, when there is one.
+    ///
+    /// # Errors
+    /// [`ConfigFault::Setting`].
+    pub fn flag<T: Serialize>(mut self, path: &str, value: Option<T>) -> Result<Self, ConfigFault> {
+        let Some(value) = value else { return Ok(self) };
+        let origin = format!("--{}", path.replace(['_', '.'], "-"));
+        let value = Value::try_from(value)
+            .map_err(|fault| ConfigFault::Setting { origin, reason: fault.to_string() })?;
+        let mut layer = value;
+        for part in path.rsplit('.') {
+            layer = Value::Table(Table::from_iter([(part.to_owned(), layer)]));
+        }
+        if let Value::Table(layer) = layer {
+            merge(&mut self.table, layer);
+        }
+        Ok(self)
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// [`ConfigFault::Whole`] names the member.
+    pub fn build<T: DeserializeOwned>(&self) -> Result<T, ConfigFault> {
+        self.table
+            .clone()
+            .try_into()
+            .map_err(|fault: toml::de::Error| ConfigFault::Whole { reason: fault.to_string() })
+    }
+
+    /// The effective configuration as TOML, for `--print-config`.
+    #[must_use]
+    pub fn print(&self) -> String {
+        toml::to_string_pretty(&self.table).unwrap_or_default()
+    }
+
+    fn put(&mut self, path: &str, text: &str, origin: &str) -> Result<(), ConfigFault> {
+        let fault = |reason: &str| ConfigFault::Setting {
+            origin: origin.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut parts: Vec<&str> = path.split('.').collect();
+        let member =
+            parts.pop().filter(|name| !name.is_empty()).ok_or_else(|| fault("no member"))?;
+        let mut table = &mut self.table;
+        for part in parts {
+            let entry = table.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            table = entry.as_table_mut().ok_or_else(|| fault("is no table"))?;
+        }
+        let value = typed(text, table.get(member));
+        table.insert(member.to_owned(), value);
+        Ok(())
+    }
+}
+
+/// Reads a setting: as TOML when it is a number, a boolean, a list or a quoted string; as plain
+/// text otherwise, and always where text stands already.
+fn typed(text: &str, before: Option<&Value>) -> Value {
+    let plain = || Value::String(text.to_owned());
+    if before.is_some_and(Value::is_str) {
+        return plain();
+    }
+    match toml::from_str::<Table>(&format!("value = {text}")) {
+        Ok(mut table) => table.remove("value").unwrap_or_else(plain),
+        Err(_) => plain(),
+    }
+}
+
+fn merge(below: &mut Table, above: Table) {
+    for (name, value) in above {
+        match (below.get_mut(&name), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            (_, value) => {
+                below.insert(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Layers;
+    use serde::{Deserialize, Serialize};
+    use std::io::Write as _;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Settings {
+        listen: String,
+        workers: u32,
+        limits: Limits,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Limits {
+        connections: u32,
+        names: Vec<String>,
+    }
+
+    fn defaults() -> Layers {
+        Layers::defaults(&Settings {
+            listen: "127.0.0.1:1".into(),
+            workers: 1,
+            limits: Limits { connections: 10, names: vec![] },
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn later_layers_win_member_by_member() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "listen = \"file\"\nworkers = 2\n[limits]\nconnections = 20").unwrap();
+        let variables = [
+            ("COCOON_TEST_WORKERS".to_owned(), "3".to_owned()),
+            ("COCOON_TEST_LIMITS__NAMES".to_owned(), "[\"a\", \"b\"]".to_owned()),
+            ("OTHER".to_owned(), "x".to_owned()),
+        ];
+        let layers = defaults()
+            .file(file.path())
+            .unwrap()
+            .environment("COCOON_TEST_", variables.into_iter())
+            .unwrap()
+            .set("listen=8080")
+            .unwrap();
+        let expected = Settings {
+            listen: "8080".into(),
+            workers: 3,
+            limits: Limits { connections: 20, names: vec!["a".into(), "b".into()] },
+        };
+        assert_eq!(layers.build::<Settings>().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        let wrong = defaults().set("limits.connections=many").unwrap().build::<Settings>();
+        assert!(wrong.unwrap_err().to_string().contains("connections"));
+        let unknown = defaults().set("colour=blue").unwrap().build::<Settings>();
+        assert!(unknown.unwrap_err().to_string().contains("colour"));
+        assert!(defaults().set("nothing").is_err());
+    }
+}
