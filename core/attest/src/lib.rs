@@ -4,6 +4,7 @@
 //! the time go in, and a [`Verdict`] with one finding for each claim comes out.
 
 mod binding;
+mod cache;
 mod chain;
 pub mod channel;
 mod collateral;
@@ -24,6 +25,7 @@ mod verdict;
 mod verifier;
 
 pub use binding::certificate_report_data;
+pub use cache::VerdictCache;
 pub use collateral::{Collateral, CollateralNeed, PckIssuer, SnpCollateral, TdxCollateral};
 pub use digest::{Digest, Digest32, Digest48};
 pub use evidence::{

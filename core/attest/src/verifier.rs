@@ -3,7 +3,7 @@
 use crate::binding;
 use crate::collateral::Collateral;
 use crate::draft::{Draft, Obstacle};
-use crate::evidence::PeerEvidence;
+use crate::evidence::{Binding, PeerEvidence};
 use crate::fault::{BadEvidence, CannotCheck};
 use crate::policy::{Policy, PolicyMode};
 use crate::verdict::{ClaimKind, Source, Verdict};
@@ -71,10 +71,13 @@ fn tee(
     site::judge(evidence, policy, draft);
 }
 
-/// Returns the quote when both TDX extensions are there and the claims name the key
-/// (protocol notes 2.8).
+/// Returns the quote; of a certificate only when both TDX extensions are there and the
+/// claims name the key (protocol notes 2.8).
 fn tdx_parts(evidence: &PeerEvidence) -> Result<&[u8], BadEvidence> {
     let quote = evidence.tdx_quote.as_deref().ok_or(BadEvidence::Missing { what: "the TDX quote" })?;
+    if matches!(evidence.binding, Binding::Channel(_)) {
+        return Ok(quote);
+    }
     let claims =
         evidence.user_claims.as_deref().ok_or(BadEvidence::Missing { what: "the user claims" })?;
     if claims != evidence.public_key {

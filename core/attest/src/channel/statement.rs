@@ -11,6 +11,30 @@ pub const STATEMENT_TAG: &[u8] = b"cocoon.channel.v1";
 /// Longest dialled address in bytes.
 pub const ADDRESS_LIMIT: usize = 255;
 
+/// Label of the TLS exporter (RFC 8446, 7.5).
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-cocoon-attest-v1";
+
+/// `SubjectPublicKeyInfo` of an Ed25519 key without the key (RFC 8410, 4).
+const ED25519_SPKI: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// Returns the context of the TLS exporter: the verifier's nonce and the role of the side
+/// that attests, so that the two directions differ.
+#[must_use]
+pub fn exporter_context(verifier_nonce: &[u8; 32], attester: ChannelRole) -> [u8; 33] {
+    let mut context = [attester.byte(); 33];
+    if let Some(nonce) = context.first_chunk_mut::<32>() {
+        *nonce = *verifier_nonce;
+    }
+    context
+}
+
+/// Returns SHA-256 of the `SubjectPublicKeyInfo` of an Ed25519 leaf key.
+#[must_use]
+pub fn leaf_key_digest(public_key: &[u8; 32]) -> Digest32 {
+    Digest32::sha256(&[&ED25519_SPKI, public_key])
+}
+
 /// What a node is to its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,7 +78,7 @@ impl ChannelRole {
 ///
 /// The side that attests builds it to be signed; the side that verifies builds its own
 /// expectation of it. The two must agree in every byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Statement {
     /// Role of the side that attests.
     pub role: ChannelRole,
@@ -97,6 +121,7 @@ impl Statement {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let address = self.dialled_address.as_bytes();
+        // Longer addresses are refused where they enter; here only the encoding is kept sound.
         let address = address.get(..ADDRESS_LIMIT).unwrap_or(address);
         let mut out = Vec::with_capacity(400);
         out.extend_from_slice(STATEMENT_TAG);

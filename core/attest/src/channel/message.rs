@@ -1,0 +1,233 @@
+//! The two messages of the handshake and their encoding.
+//!
+//! Integers are big endian; a byte string is a length of four bytes and the bytes; an
+//! optional one begins with a byte 0 or 1. Reading accepts exactly what writing makes.
+
+use super::fault::HandshakeFault;
+use super::statement::ChannelRole;
+use crate::digest::Digest32;
+use crate::evidence::{EVENT_LOG_LIMIT, QUOTE_LIMIT, VCEK_LIMIT};
+use crate::gpu::{GpuEvidence, GpuMode};
+use crate::snp::REPORT_LEN;
+
+/// Longest message in bytes.
+pub const MESSAGE_LIMIT: usize = 256 * 1024;
+
+/// Longest GPU report and GPU chain in bytes.
+const GPU_LIMIT: usize = 64 * 1024;
+
+const HELLO: u8 = 1;
+const OFFER: u8 = 2;
+
+/// One message of the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The first of each side.
+    Hello(Hello),
+    /// Evidence, sent by a side that attests to a side that demands it.
+    Offer(Box<Offer>),
+}
+
+/// Opens the handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hello {
+    /// Role of the sender.
+    pub role: ChannelRole,
+    /// Nonce for the evidence of the receiver.
+    pub nonce: [u8; 32],
+    /// Whether the sender can attest.
+    pub attests: bool,
+    /// Whether the sender wants the receiver to attest.
+    pub demands: bool,
+}
+
+/// What the attesting side states about itself beyond what the verifier knows anyway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Announcement {
+    /// Own contract or worker id.
+    pub own_id: Digest32,
+    /// Digest of the keys used for anything else.
+    pub keyset: Digest32,
+    /// Own image hash.
+    pub image: Digest32,
+    /// Digest of the model served; zero for none.
+    pub model: Digest32,
+    /// Digest of the GPU evidence; zero for none.
+    pub gpu: Digest32,
+    /// A recent block of the chain.
+    pub beacon: Digest32,
+    /// Last second in which the statement counts, Unix seconds.
+    pub not_after_s: u64,
+}
+
+/// Evidence over the statement that the receiver expects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// The free parts of the statement.
+    pub announcement: Announcement,
+    /// TDX quote.
+    pub tdx_quote: Option<Vec<u8>>,
+    /// SEV-SNP report.
+    pub sev_report: Option<Vec<u8>>,
+    /// VCEK certificate in PEM.
+    pub sev_vcek_pem: Option<Vec<u8>>,
+    /// GPU evidence.
+    pub gpu: Option<GpuEvidence>,
+    /// Event log.
+    pub event_log: Option<Vec<u8>>,
+}
+
+impl Message {
+    /// Writes the message.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(hello) => {
+                let flags = u8::from(hello.attests) | u8::from(hello.demands) << 1;
+                let mut out = vec![HELLO, hello.role.byte(), flags];
+                out.extend_from_slice(&hello.nonce);
+                out
+            }
+            Self::Offer(offer) => encode_offer(offer),
+        }
+    }
+
+    /// Reads a message, which must fill `bytes` exactly.
+    ///
+    /// # Errors
+    /// [`HandshakeFault::Malformed`]: close the connection.
+    pub fn decode(bytes: &[u8]) -> Result<Self, HandshakeFault> {
+        if bytes.len() > MESSAGE_LIMIT {
+            return Err(malformed("it is too long"));
+        }
+        let mut reader = Reader { rest: bytes };
+        let message = match reader.byte()? {
+            HELLO => Self::Hello(decode_hello(&mut reader)?),
+            OFFER => Self::Offer(Box::new(decode_offer(&mut reader)?)),
+            _ => return Err(malformed("its kind is unknown")),
+        };
+        if reader.rest.is_empty() { Ok(message) } else { Err(malformed("bytes follow it")) }
+    }
+}
+
+fn decode_hello(reader: &mut Reader<'_>) -> Result<Hello, HandshakeFault> {
+    let role = ChannelRole::from_byte(reader.byte()?).ok_or_else(|| malformed("its role"))?;
+    let flags = reader.byte()?;
+    if flags > 3 {
+        return Err(malformed("its flags"));
+    }
+    let nonce = reader.array()?;
+    Ok(Hello { role, nonce, attests: flags & 1 != 0, demands: flags & 2 != 0 })
+}
+
+fn encode_offer(offer: &Offer) -> Vec<u8> {
+    let mut out = vec![OFFER];
+    let said = &offer.announcement;
+    for digest in [said.own_id, said.keyset, said.image, said.model, said.gpu, said.beacon] {
+        out.extend_from_slice(&digest.0);
+    }
+    out.extend_from_slice(&said.not_after_s.to_be_bytes());
+    write(&mut out, offer.tdx_quote.as_deref());
+    write(&mut out, offer.sev_report.as_deref());
+    write(&mut out, offer.sev_vcek_pem.as_deref());
+    write(&mut out, offer.event_log.as_deref());
+    match &offer.gpu {
+        None => out.push(0),
+        Some(gpu) => {
+            out.push(1);
+            out.push(u8::from(gpu.mode.confidential) | u8::from(gpu.mode.developer) << 1);
+            write(&mut out, Some(&gpu.report));
+            write(&mut out, Some(&gpu.chain_pem));
+        }
+    }
+    out
+}
+
+fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, HandshakeFault> {
+    let announcement = Announcement {
+        own_id: Digest32::from(reader.array()?),
+        keyset: Digest32::from(reader.array()?),
+        image: Digest32::from(reader.array()?),
+        model: Digest32::from(reader.array()?),
+        gpu: Digest32::from(reader.array()?),
+        beacon: Digest32::from(reader.array()?),
+        not_after_s: u64::from_be_bytes(reader.array()?),
+    };
+    Ok(Offer {
+        announcement,
+        tdx_quote: reader.optional(QUOTE_LIMIT)?,
+        sev_report: reader.optional(REPORT_LEN)?,
+        sev_vcek_pem: reader.optional(VCEK_LIMIT)?,
+        event_log: reader.optional(EVENT_LOG_LIMIT)?,
+        gpu: decode_gpu(reader)?,
+    })
+}
+
+fn decode_gpu(reader: &mut Reader<'_>) -> Result<Option<GpuEvidence>, HandshakeFault> {
+    match reader.byte()? {
+        0 => return Ok(None),
+        1 => {}
+        _ => return Err(malformed("a mark is neither 0 nor 1")),
+    }
+    let flags = reader.byte()?;
+    if flags > 3 {
+        return Err(malformed("the GPU's flags"));
+    }
+    let mode = GpuMode { confidential: flags & 1 != 0, developer: flags & 2 != 0 };
+    let absent = || malformed("a part of the GPU evidence is absent");
+    let report = reader.optional(GPU_LIMIT)?.ok_or_else(absent)?;
+    let chain_pem = reader.optional(GPU_LIMIT)?.ok_or_else(absent)?;
+    Ok(Some(GpuEvidence { report, chain_pem, mode }))
+}
+
+fn write(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        None => out.push(0),
+        Some(bytes) => {
+            out.push(1);
+            out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// Takes bytes from the front.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], HandshakeFault> {
+        let (head, rest) =
+            self.rest.split_at_checked(len).ok_or_else(|| malformed("it ends early"))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], HandshakeFault> {
+        self.take(N)?.try_into().map_err(|_| malformed("it ends early"))
+    }
+
+    fn byte(&mut self) -> Result<u8, HandshakeFault> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    fn optional(&mut self, limit: usize) -> Result<Option<Vec<u8>>, HandshakeFault> {
+        match self.byte()? {
+            0 => Ok(None),
+            1 => {
+                let len = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
+                if len > limit {
+                    return Err(malformed("a part of it is too long"));
+                }
+                Ok(Some(self.take(len)?.to_vec()))
+            }
+            _ => Err(malformed("a mark is neither 0 nor 1")),
+        }
+    }
+}
+
+fn malformed(detail: &'static str) -> HandshakeFault {
+    HandshakeFault::Malformed { detail }
+}
