@@ -1,0 +1,79 @@
+//! Whether the proxy serves.
+
+/// Reasons not to serve, independent of each other.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// The session's first commit is not confirmed yet: nobody is served (protocol notes, chain
+    /// 3.6).
+    starting: bool,
+    /// The node is shutting down: what runs goes on, nothing new begins.
+    draining: bool,
+    /// Switched off until the root's `params_version` reaches this.
+    disabled_until: Option<i64>,
+    /// Something that a person must look at.
+    stopped: Option<String>,
+}
+
+impl Standing {
+    pub(crate) fn starting() -> Self {
+        Self { starting: true, ..Self::default() }
+    }
+
+    pub(crate) fn committed(&mut self) {
+        self.starting = false;
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    pub(crate) fn stop(&mut self, why: String) {
+        self.stopped.get_or_insert(why);
+    }
+
+    pub(crate) fn disable_until(&mut self, params_version: i64) {
+        self.disabled_until = Some(params_version);
+    }
+
+    pub(crate) fn enable(&mut self) {
+        self.disabled_until = None;
+    }
+
+    pub(crate) fn params_reached(&mut self, params_version: u32) {
+        if self.disabled_until.is_some_and(|until| i64::from(params_version) >= until) {
+            self.disabled_until = None;
+        }
+    }
+
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.disabled_until.is_some()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        self.starting
+    }
+
+    pub(crate) fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// Why a new connection is closed at once (protocol notes 10.2 no. 21).
+    pub(crate) fn turns_away(&self) -> Option<&'static str> {
+        if self.stopped.is_some() {
+            return Some("proxy has stopped");
+        }
+        if self.disabled_until.is_some() {
+            return Some("proxy is disabled");
+        }
+        self.draining.then_some("proxy is shutting down")
+    }
+
+    /// Why a handshake fails.
+    pub(crate) fn refuses(&self) -> Option<&'static str> {
+        self.turns_away().or_else(|| self.starting.then_some("proxy is starting, try again"))
+    }
+}
