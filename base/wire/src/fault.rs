@@ -184,3 +184,78 @@ pub enum SocksFault {
         code: u8,
     },
 }
+
+/// A configuration that cannot be read. The operator corrects the file; values are not
+/// shown, since they may be keys.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigFault {
+    /// No JSON.
+    #[error("configuration is no JSON at line {line}, column {column}")]
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// A field of another kind.
+    #[error("{place} must be {expected}")]
+    Field {
+        /// Name of the field.
+        place: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+}
+
+/// End-to-end encryption that failed. The request is answered with the error; nothing of its
+/// content is in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum E2eFault {
+    /// A key came with a request that is not encrypted.
+    #[error("encryption key is provided, but request is unencrypted")]
+    Unencrypted,
+    /// Only some of the four fields are there.
+    #[error("not all encryption-related fields are present")]
+    MissingFields,
+    /// No private key came with an encrypted request.
+    #[error("cannot find private key for an encrypted request")]
+    NoPrivateKey,
+    /// The text is for another key, or from another sender.
+    #[error("public key mismatch")]
+    OtherKey,
+    /// A string without a known prefix.
+    #[error("bad encryption method: a string starts with neither ENC_ nor DEC_")]
+    Method,
+    /// A public key that is none.
+    #[error("public key is not 32 bytes of a point on the curve, in hex or base64")]
+    PublicKey,
+    /// Not hexadecimal behind the prefix.
+    #[error("encrypted string is not hexadecimal")]
+    Hex,
+    /// No whole number of blocks.
+    #[error("encrypted string has {length} bytes; expected 16 and a multiple of 16")]
+    Length {
+        /// Bytes found.
+        length: usize,
+    },
+    /// The id does not match: changed on the way, or encrypted with another secret.
+    #[error("encrypted string was changed or belongs to another key")]
+    Changed,
+    /// The decrypted bytes are no UTF-8.
+    #[error("decrypted string is not UTF-8")]
+    NotText,
+    /// Only JSON objects can be encrypted.
+    #[error("only a JSON object can be encrypted")]
+    NotAnObject,
+}
+
+impl E2eFault {
+    /// Code of the error answer, see protocol notes 1.7 and 4.8.
+    #[must_use]
+    pub const fn code(&self) -> i32 {
+        match self {
+            Self::Method => 621,
+            _ => 602,
+        }
+    }
+}

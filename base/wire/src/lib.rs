@@ -19,12 +19,16 @@
 #[macro_use]
 mod schema;
 
+pub mod catalogue;
 pub mod client;
 pub mod cocoon;
 pub mod config;
 pub mod config_json;
+pub mod e2e;
+pub mod e2e_json;
 mod fault;
 pub mod frame;
+pub mod fuzz;
 pub mod http;
 pub mod image_hash;
 pub mod key_manager;
@@ -40,4 +44,4 @@ pub mod tl;
 pub mod ton;
 pub mod worker;
 
-pub use fault::{FrameFault, PeerInfoFault, PowFault, SocksFault, TlFault};
+pub use fault::{ConfigFault, E2eFault, FrameFault, PeerInfoFault, PowFault, SocksFault, TlFault};
