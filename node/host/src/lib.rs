@@ -6,6 +6,7 @@ pub mod books;
 pub mod clock;
 pub mod config;
 pub mod keys;
+pub mod network;
 mod stop;
 pub mod telemetry;
 
