@@ -1,5 +1,7 @@
 //! Laws of the values.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use cocoon_units::{
     Address, AddressFault, AddressForm, AmountFault, Coefficient, ImageHash, ModelName, Multiplier,
     Nanoton, PriceTable, ProtoVersion, PublicKey, RequestId, Secret, SecretBytes, Tokens, Usage,

@@ -1,5 +1,7 @@
 //! Text forms for JSON; run with `--features serde`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use cocoon_units::{Address, Coefficient, ImageHash, ModelName, Nanoton, Role};
 
 #[test]

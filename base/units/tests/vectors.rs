@@ -1,5 +1,7 @@
 //! Values computed by others.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use cocoon_units::{
     Address, AddressForm, Coefficient, ImageHash, ModelName, Multiplier, Nanoton, PriceTable,
     Tokens, Usage, adjust, reserve_tokens,

@@ -6,8 +6,8 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-use crate::FrameFault;
-use crate::tl::Boxed;
+use crate::tl::{self, Blob, Boxed, Constructor as _, Tl as _, encode};
+use crate::{FrameFault, client, http, tcp};
 
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 8;
@@ -165,8 +165,8 @@ impl FrameWriter {
         out: &mut BytesMut,
         object: &T,
     ) -> Result<(), FrameFault> {
-        let length = crate::tcp::message_size(object);
-        self.write_with(out, length, |out| crate::tcp::write_message(out, object))
+        let length = tcp::message_size(object);
+        self.write_with(out, length, |out| tcp::write_message(out, object))
     }
 
     /// Appends a frame with a query, encoded in place.
@@ -179,8 +179,8 @@ impl FrameWriter {
         id: i64,
         function: &T,
     ) -> Result<(), FrameFault> {
-        let length = crate::tcp::query_size(function);
-        self.write_with(out, length, |out| crate::tcp::write_query(out, id, function))
+        let length = tcp::query_size(function);
+        self.write_with(out, length, |out| tcp::write_query(out, id, function))
     }
 
     /// Appends a frame with the result of a query, encoded in place.
@@ -193,8 +193,36 @@ impl FrameWriter {
         id: i64,
         result: &T,
     ) -> Result<(), FrameFault> {
-        let length = crate::tcp::query_size(result);
-        self.write_with(out, length, |out| crate::tcp::write_answer(out, id, result))
+        let length = tcp::query_size(result);
+        self.write_with(out, length, |out| tcp::write_answer(out, id, result))
+    }
+
+    /// Appends a frame with the message `query` around `request`, which takes the place of
+    /// `query.query`. The body of the request is copied once, into `out`.
+    ///
+    /// # Errors
+    /// As [`FrameWriter::write_with`].
+    pub fn write_run_query(
+        &mut self,
+        out: &mut BytesMut,
+        query: &client::RunQueryEx<'_>,
+        request: &http::Request<'_>,
+    ) -> Result<(), FrameFault> {
+        let shell = encode(&client::RunQueryEx { query: Blob(&[]), ..query.clone() });
+        // Behind the id and the model name stands the empty field, four bytes.
+        let place = 4 + query.model_name.size();
+        let (Some(head), Some(tail)) = (shell.get(..place), shell.get(place + 4..)) else {
+            return Err(FrameFault::Misfilled { length: place, written: shell.len() });
+        };
+        let inner = head.len() + tl::bytes_size(request.boxed_size()) + tail.len();
+        self.write_with(out, 4 + tl::bytes_size(inner), |out| {
+            out.put_u32_le(tcp::Message::ID);
+            tl::write_nested_with(out, inner, |out| {
+                out.put_slice(head);
+                tl::write_nested(out, request);
+                out.put_slice(tail);
+            });
+        })
     }
 
     /// Sequence number of the next frame.

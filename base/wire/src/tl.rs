@@ -228,9 +228,13 @@ pub fn write_bytes<B: BufMut>(out: &mut B, content: &[u8]) {
 
 /// Appends a boxed object as the content of a `bytes` field, without a copy in between.
 pub fn write_nested<'tl, B: BufMut, T: Boxed<'tl>>(out: &mut B, object: &T) {
-    let length = object.boxed_size();
+    write_nested_with(out, object.boxed_size(), |out| object.write_boxed(out));
+}
+
+/// Appends a `bytes` field whose content `fill` appends; it must be `length` bytes.
+pub(crate) fn write_nested_with<B: BufMut>(out: &mut B, length: usize, fill: impl FnOnce(&mut B)) {
     write_prefix(out, length);
-    object.write_boxed(out);
+    fill(out);
     out.put_bytes(0, bytes_size(length) - prefix_size(length) - length);
 }
 

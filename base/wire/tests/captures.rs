@@ -1,5 +1,7 @@
 //! Recorded connections of the reference, both lines: every byte is read and written again.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

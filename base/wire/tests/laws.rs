@@ -1,5 +1,7 @@
 //! Laws of the decoders and machines.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use bytes::{Bytes, BytesMut};
 use cocoon_units::{PublicKey, Secret};
 use cocoon_wire::e2e::{self, Direction, DirectionSecret};
@@ -144,7 +146,7 @@ proptest! {
 
     #[test]
     fn sealed_requests_open_and_answers_return(
-        request in request(), answer in request(), client: [u8; 32], worker in [1u8..; 32],
+        request in request(), answer in request(), client: [u8; 32], worker in prop::array::uniform32(1u8..),
     ) {
         let (client, worker) = (Secret::new(client), Secret::new(worker));
         let worker_public = e2e::public_key(&worker);
@@ -175,6 +177,26 @@ proptest! {
         let at = at.index(sealed.len());
         sealed[at] ^= change;
         prop_assert!(secret.decrypt(&sealed).is_err());
+    }
+
+    #[test]
+    fn a_request_in_place_is_the_same(
+        body in prop::collection::vec(any::<u8>(), 0..600), model in "[a-z]{0,9}", key: Option<bool>,
+    ) {
+        let request = http::Request { payload: body.as_slice().into(), ..Default::default() };
+        let query = client::RunQueryEx {
+            model_name: model.as_str().into(),
+            max_tokens: 7,
+            public_key: key.map(|_| PublicKey([3; 32])),
+            ..Default::default()
+        };
+        let (mut writer, mut found) = (FrameWriter::new(), BytesMut::new());
+        writer.write_run_query(&mut found, &query, &request).unwrap();
+        let (mut writer, mut expected) = (FrameWriter::new(), BytesMut::new());
+        let nested = encode(&request);
+        let whole = client::RunQueryEx { query: nested.as_slice().into(), ..query };
+        writer.write_message(&mut expected, &whole).unwrap();
+        prop_assert_eq!(found, expected);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Bytes computed by others.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use bytes::BytesMut;
 use cocoon_units::{ImageHash, PublicKey, RequestId, Secret};
 use cocoon_wire::client::{self, ProxyConnectionAuth, ProxyConnectionAuthShort, VersionRange};
