@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use crate::tl::{Boxed, Constructor as _, constructor_id, decode, encode};
 use crate::{
     TlFault, client, cocoon, config, http, key_manager, key_manager_db, proxy, proxy_db,
-    root_config, tcp, ton, worker,
+    root_config, sealed_key, tcp, ton, worker,
 };
 
 /// One constructor or function of the schema.
@@ -158,6 +158,8 @@ pub const ALL: &[Entry] = catalogue! {
     http::Response,
     http::Request,
     cocoon::CancelQuery,
+    sealed_key::GetPersistentKey,
+    sealed_key::PersistentKey,
 };
 
 /// The entry of the object that starts with these bytes.

@@ -13,7 +13,7 @@ use crate::frame::FrameReader;
 use crate::peer_info::{Line, PeerInfo};
 use crate::pow::{Challenge, Response};
 use crate::{catalogue, client, config, config_json, e2e_json, key_manager, proxy, root_config};
-use crate::{socks, worker};
+use crate::{sealed_key, socks, worker};
 
 /// Any object by its own id, and every dispatch.
 ///
@@ -34,6 +34,8 @@ pub fn objects(data: &[u8]) {
     let _ = proxy::ToWorker::decode(data);
     let _ = proxy::WorkerQuery::decode(data);
     let _ = key_manager::Query::decode(data);
+    let _ = sealed_key::decode_request(data);
+    let _ = sealed_key::decode_answer(data);
 }
 
 /// A byte stream in one piece and byte by byte: both must agree.

@@ -38,6 +38,7 @@ pub mod pow;
 pub mod proxy;
 pub mod proxy_db;
 pub mod root_config;
+pub mod sealed_key;
 pub mod socks;
 pub mod tcp;
 pub mod tl;

@@ -12,7 +12,7 @@ use cocoon_wire::peer_info::{Attestation, Line, PeerInfo};
 use cocoon_wire::pow::{Challenge, Response, Solver};
 use cocoon_wire::proxy::{self, SignedPayment};
 use cocoon_wire::tl::{Blob, Boxed, Extensions, Reader, Text, Tl, decode, encode, write_bytes};
-use cocoon_wire::{catalogue, http, key_manager, tcp, worker};
+use cocoon_wire::{catalogue, http, key_manager, sealed_key, tcp, worker};
 use serde_json::Value;
 
 const OWNER: &str = "EQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAM9c";
@@ -436,4 +436,38 @@ fn encryption_is_that_of_the_vectors() {
     let other =
         DirectionSecret::derive(&receiver, &e2e::public_key(&sender), nonce, Direction::ToClient);
     assert!(other.unwrap().decrypt(&bytes(&case["ciphertext_c"])).is_err());
+}
+
+#[test]
+fn lasting_keys_are_those_of_the_vectors() {
+    let vectors = vectors();
+    let case = &vectors["seal"]["persistent_key_example"];
+    let name = case["key_name"].as_str().unwrap();
+    let key = sealed_key::derive(
+        &bytes(&case["sealing_key16"]).try_into().unwrap(),
+        &bytes(&case["tee_info_hash"]).try_into().unwrap(),
+        &bytes(&case["tee_tcb_info_hash"]).try_into().unwrap(),
+        name,
+    );
+    assert_eq!(hex::encode(key.expose()), case["key"].as_str().unwrap());
+    let (report, public) = ([1; sealed_key::REPORT_BYTES], [2; sealed_key::PUBLIC_KEY_BYTES]);
+    let request = sealed_key::GetPersistentKey {
+        tdx_report: Blob(&report),
+        public_key: Blob(&public),
+        key_name: name.into(),
+    };
+    let written = sealed_key::encode_request(&request);
+    assert_eq!(written[..8], [&1116u32.to_le_bytes()[..], &[0x1c, 0x82, 0x7a, 0x31]].concat());
+    assert_eq!(sealed_key::decode_request(&written[4..]), Ok(Some(request.clone())));
+    let short = sealed_key::GetPersistentKey { key_name: "".into(), ..request };
+    assert_eq!(sealed_key::decode_request(&encode(&short)), Ok(None));
+    let secret = [3; sealed_key::SECRET_BYTES];
+    let answer =
+        sealed_key::PersistentKey { sgx_quote: Blob(&report), encrypted_secret: Blob(&secret) };
+    let written = sealed_key::encode_answer(&answer);
+    assert_eq!(sealed_key::decode_answer(&written[4..]), Ok(Some(answer)));
+    let data = sealed_key::answer_report_data(&public, &secret);
+    assert_eq!(data[..32], sealed_key::request_report_data(&public)[..32]);
+    assert_eq!(sealed_key::request_report_data(&public)[32..], [0; 32]);
+    assert_ne!(data[32..], [0; 32]);
 }
