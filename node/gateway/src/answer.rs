@@ -4,6 +4,11 @@
 //! parts as they come, the HTTP side takes all that are there at once. The channel is bounded in
 //! bytes; a user who reads too slowly makes [`AnswerFeed::push`] refuse, and the network side then
 //! waits with [`AnswerFeed::room`] or gives the request up.
+//!
+//! When the user leaves, [`AnswerFeed::push`] answers [`PushRefused::Gone`] and
+//! [`AnswerFeed::closed`] and [`AnswerFeed::on_closed`] tell it at once. The network side then
+//! cancels the request and still calls [`AnswerFeed::finish`] with what was charged, so that
+//! budgets of keys stay right.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -242,6 +247,16 @@ impl AnswerParts {
         Poll::Ready(part)
     }
 
+    /// Cancels the request at the network but keeps waiting for its final record, which tells
+    /// what was charged for the part that was made. No bytes are yielded any more.
+    pub fn cancel(&mut self) {
+        let (waker, notice) = self.shared.lock().leave();
+        wake(waker);
+        if let Some(Notice(notice)) = notice {
+            notice();
+        }
+    }
+
     /// Async form of [`AnswerParts::poll_next`].
     pub async fn next(&mut self) -> AnswerPart {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
@@ -250,18 +265,7 @@ impl AnswerParts {
 
 impl Drop for AnswerParts {
     fn drop(&mut self) {
-        let (waker, notice) = {
-            let mut state = self.shared.lock();
-            state.reader_gone = true;
-            state.queue.clear();
-            state.queued_bytes = 0;
-            let notice = state.notice.take();
-            (state.writer.take(), if state.ended { None } else { notice })
-        };
-        wake(waker);
-        if let Some(Notice(notice)) = notice {
-            notice();
-        }
+        self.cancel();
     }
 }
 
@@ -288,6 +292,17 @@ struct State {
     reader: Option<Waker>,
     writer: Option<Waker>,
     notice: Option<Notice>,
+}
+
+impl State {
+    /// The reader wants no more bytes: who waits for that must be told.
+    fn leave(&mut self) -> (Option<Waker>, Option<Notice>) {
+        self.reader_gone = true;
+        self.queue.clear();
+        self.queued_bytes = 0;
+        let notice = self.notice.take();
+        (self.writer.take(), if self.ended { None } else { notice })
+    }
 }
 
 struct Notice(Box<dyn FnOnce() + Send>);

@@ -1,11 +1,44 @@
 //! The client node: an OpenAI-compatible HTTP API in front of the network.
 //!
-//! [`upstream`] is the seam: the HTTP side asks for answers through the trait
-//! [`Upstream`], and whoever speaks to proxies implements it.
+//! [`upstream`] is the seam: the HTTP side asks for answers through the trait [`Upstream`], and
+//! whoever speaks to proxies implements it. [`Server`] is the HTTP side.
+//!
+//! A request's way: [`serve`] accepts the connection, `route` finds the handler, `intake` reads
+//! the body within limits, `order` makes an [`InferenceRequest`] of it, `idempotency` sees to it
+//! that a repeated one runs once, the [`Upstream`] runs it, and `relay` with `filter` (streams)
+//! or `reply` (whole answers) show what came back. `ticket` books every end.
 #![forbid(unsafe_code)]
 
 pub mod answer;
+mod body;
+mod catalog;
+pub mod config;
+mod connection;
+pub mod failure;
+mod filter;
+mod gateway;
+mod idempotency;
+mod infer;
+mod intake;
+pub mod keys;
+mod metrics;
+pub mod openapi;
+mod order;
+mod origin;
+mod pages;
+mod relay;
+mod reply;
+mod report;
+mod request_id;
+mod route;
+pub mod serve;
+mod ticket;
+pub mod tls;
 pub mod upstream;
 
-pub use answer::{AnswerFeed, AnswerHead, AnswerParts, FinalRecord, InferenceStream, answer_channel};
+pub use answer::{
+    AnswerFeed, AnswerHead, AnswerParts, FinalRecord, InferenceStream, answer_channel,
+};
+pub use config::GatewayConfig;
+pub use serve::{Server, serve};
 pub use upstream::{InferenceRequest, ModelOffer, Upstream, UpstreamError};

@@ -1,0 +1,204 @@
+//! One user's connection: deadlines around its bytes.
+//!
+//! hyper parses HTTP; this adapter sees only reads and writes and closes a connection on which
+//! nothing happens: between requests after the idle deadline, within a head after the head
+//! deadline, and while an answer waits for a user who takes nothing.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::config::Limits;
+
+/// Requests that a connection is working on; shared between the adapter and the answers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Work(Arc<AtomicUsize>);
+
+impl Work {
+    /// Counts one request until the guard is dropped.
+    pub(crate) fn begin(&self) -> WorkGuard {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        WorkGuard(self.0.clone())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+/// Held by an answer until it is written or given up.
+#[derive(Debug)]
+pub(crate) struct WorkGuard(Arc<AtomicUsize>);
+
+impl Drop for WorkGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The deadlines of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    head: Duration,
+    idle: Duration,
+    write_stall: Duration,
+}
+
+impl Deadlines {
+    pub(crate) fn of(limits: &Limits) -> Deadlines {
+        Deadlines {
+            head: Duration::from_millis(limits.head_deadline_ms),
+            idle: Duration::from_millis(limits.idle_ms),
+            write_stall: Duration::from_millis(limits.write_stall_ms),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    /// Bytes of a head have come, its end has not.
+    Head,
+    /// A request is being answered: the handler has the deadlines.
+    Busy,
+}
+
+/// A stream with deadlines.
+pub(crate) struct Watched<S> {
+    io: S,
+    work: Work,
+    deadlines: Deadlines,
+    phase: Phase,
+    /// When the present phase must end. The timer may stand earlier: moving it for every request
+    /// would cost more than letting it fire in vain now and then.
+    read_until: Instant,
+    read_timer: Pin<Box<Sleep>>,
+    write_until: Option<Instant>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn new(io: S, work: Work, deadlines: Deadlines) -> Watched<S> {
+        let read_until = Instant::now() + deadlines.idle;
+        Watched {
+            io,
+            work,
+            deadlines,
+            phase: Phase::Idle,
+            read_until,
+            read_timer: Box::pin(tokio::time::sleep_until(read_until)),
+            write_until: None,
+            write_timer: None,
+        }
+    }
+
+    /// After a read that brought nothing yet.
+    fn watch_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.work.is_idle() {
+            self.phase = Phase::Busy;
+            return Poll::Pending;
+        }
+        if self.phase == Phase::Busy {
+            self.phase = Phase::Idle;
+            self.read_until = Instant::now() + self.deadlines.idle;
+            if self.read_timer.is_elapsed() || self.read_timer.deadline() > self.read_until {
+                self.read_timer.as_mut().reset(self.read_until);
+            }
+        }
+        loop {
+            ready!(self.read_timer.as_mut().poll(cx));
+            if Instant::now() >= self.read_until {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            let until = self.read_until;
+            self.read_timer.as_mut().reset(until);
+        }
+    }
+
+    fn bytes_came(&mut self) {
+        if self.phase != Phase::Head && self.work.is_idle() {
+            self.phase = Phase::Head;
+            self.read_until = Instant::now() + self.deadlines.head;
+            if self.read_timer.is_elapsed() || self.read_timer.deadline() > self.read_until {
+                self.read_timer.as_mut().reset(self.read_until);
+            }
+        }
+    }
+
+    fn watch_write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.write_until = None;
+            return result;
+        }
+        let stall = self.deadlines.write_stall;
+        let until = *self.write_until.get_or_insert_with(|| Instant::now() + stall);
+        let timer =
+            self.write_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                self.bytes_came();
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.watch_read(cx),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.watch_write(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.watch_write(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch_write(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch_write(cx, result)
+    }
+}

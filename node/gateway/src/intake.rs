@@ -1,0 +1,61 @@
+//! Reading a request's body within limits.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use cocoon_openai::ApiError;
+use cocoon_openai::fault::INVALID_REQUEST;
+
+use crate::config::Limits;
+use crate::failure::Refusal;
+
+/// Reads the whole body. `Expect: 100-continue` is answered by the first read.
+pub(crate) async fn read_body(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limits: &Limits,
+) -> Result<Bytes, Box<Refusal>> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        let message = "Compressed bodies are not accepted: send the body as it is.";
+        let error = ApiError::new(415, INVALID_REQUEST, message).with_code("content_encoding");
+        return Err(Box::new(Refusal { close: true, ..error.into() }));
+    }
+    let announced = body.size_hint().lower();
+    if announced > limits.body_bytes as u64 {
+        return Err(Box::new(Refusal::body_too_large(limits.body_bytes)));
+    }
+    let pause = Duration::from_millis(limits.body_pause_ms);
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    loop {
+        let frame = match tokio::time::timeout(pause, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(Err(_))) | Err(_) => return Err(Box::new(Refusal::body_too_slow())),
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
+        if so_far.saturating_add(data.len()) > limits.body_bytes {
+            return Err(Box::new(Refusal::body_too_large(limits.body_bytes)));
+        }
+        // Most bodies come in one piece, which is then not copied.
+        if first.is_empty() && rest.is_none() {
+            first = data;
+            continue;
+        }
+        let joined = rest.get_or_insert_with(|| {
+            // What was announced is within the limit, so it may be believed.
+            let mut joined = BytesMut::with_capacity(announced as usize);
+            joined.extend_from_slice(&first);
+            joined
+        });
+        joined.extend_from_slice(&data);
+    }
+    Ok(rest.map_or(first, BytesMut::freeze))
+}

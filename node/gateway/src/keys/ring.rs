@@ -1,0 +1,293 @@
+//! The keys of a running gateway: checked with every request, reloaded when the file changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use cocoon_openai::ApiError;
+use cocoon_units::{Nanoton, Usage};
+use http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, KeyFile, KeyRecord, KeysFault};
+use crate::failure::{Refusal, ton};
+use crate::gateway::{header_text, unix_seconds};
+
+/// All keys by the SHA-256 of their text: looking one up compares no secret byte by byte.
+#[derive(Debug)]
+pub(crate) struct KeyRing {
+    path: PathBuf,
+    usage_path: PathBuf,
+    keys: RwLock<HashMap<String, Arc<Key>>>,
+    usage: Mutex<UsageBook>,
+}
+
+#[derive(Debug)]
+struct Key {
+    record: KeyRecord,
+    pace: Mutex<Pace>,
+}
+
+/// What each key has used, by id.
+#[derive(Debug, Default)]
+struct UsageBook {
+    totals: BTreeMap<String, Totals>,
+    changed: bool,
+    file_changed: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Totals {
+    requests: u64,
+    cost_nanoton: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+/// Requests that a key may still make now: a bucket that refills steadily.
+#[derive(Debug)]
+struct Pace {
+    allowance: f64,
+    seen: Instant,
+}
+
+/// A key that was accepted for one request.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyUse {
+    ring: Arc<KeyRing>,
+    key: Arc<Key>,
+}
+
+impl KeyRing {
+    /// Reads the keys and what they used so far.
+    pub(crate) fn open(path: &Path) -> Result<KeyRing, KeysFault> {
+        let usage_path = path.with_extension("usage.json");
+        let totals = match std::fs::read(&usage_path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|fault| KeysFault::Damaged {
+                path: usage_path.clone(),
+                reason: fault.to_string(),
+            })?,
+            Err(reason) if reason.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(reason) => return Err(KeysFault::File { path: usage_path, reason }),
+        };
+        let ring = KeyRing {
+            path: path.to_path_buf(),
+            usage_path,
+            keys: RwLock::new(HashMap::new()),
+            usage: Mutex::new(UsageBook { totals, ..UsageBook::default() }),
+        };
+        ring.book().file_changed = changed_at(path);
+        ring.fill()?;
+        Ok(ring)
+    }
+
+    /// Reads the file again when it changed. A damaged file changes nothing but the log.
+    pub(crate) fn reload(&self) {
+        let changed = changed_at(&self.path);
+        if std::mem::replace(&mut self.book().file_changed, changed) == changed {
+            return;
+        }
+        if let Err(fault) = self.fill() {
+            tracing::error!(%fault, "the API keys stay as they were");
+        }
+    }
+
+    fn fill(&self) -> Result<(), KeysFault> {
+        let records = KeyFile::open(&self.path)?.list().to_vec();
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::take(&mut *keys);
+        for record in records {
+            let kept = old.get(&record.sha256).filter(|key| key.record == record).cloned();
+            let fresh = || {
+                let allowance = record.limits.requests_per_minute.map_or(0.0, f64::from);
+                let pace = Mutex::new(Pace { allowance, seen: Instant::now() });
+                Arc::new(Key { record: record.clone(), pace })
+            };
+            keys.insert(record.sha256.clone(), kept.unwrap_or_else(fresh));
+        }
+        Ok(())
+    }
+
+    /// Writes down what was used since the last time.
+    pub(crate) fn flush(&self) {
+        let totals = {
+            let mut book = self.book();
+            if !std::mem::take(&mut book.changed) {
+                return;
+            }
+            book.totals.clone()
+        };
+        let text = serde_json::to_vec_pretty(&totals).map_err(std::io::Error::other);
+        if let Err(fault) = text.and_then(|text| file::replace(&self.usage_path, &text)) {
+            self.book().changed = true;
+            tracing::error!(%fault, "cannot write down what API keys used; will try again");
+        }
+    }
+
+    /// Accepts or refuses the key of a request.
+    pub(crate) fn check(ring: &Arc<KeyRing>, headers: &HeaderMap) -> Result<KeyUse, Refusal> {
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = bearer.and_then(|text| {
+            let (scheme, key) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        });
+        let Some(text) = bearer.or_else(|| header_text(headers, "x-api-key")) else {
+            let message = "This gateway needs an API key: send it as 'Authorization: Bearer KEY'.";
+            return Err(unauthorized(message, "missing_api_key"));
+        };
+        let digest = file::hex(&file::digest(text));
+        let keys = ring.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(key) = keys.get(&digest).cloned() else {
+            return Err(unauthorized("This API key is not known here.", "invalid_api_key"));
+        };
+        drop(keys);
+        if key.record.revoked_s.is_some() {
+            return Err(unauthorized("This API key was revoked.", "revoked_api_key"));
+        }
+        if key.record.limits.expires_s.is_some_and(|until| unix_seconds() >= until as f64) {
+            return Err(unauthorized("This API key has expired.", "expired_api_key"));
+        }
+        Ok(KeyUse { ring: ring.clone(), key })
+    }
+
+    fn book(&self) -> MutexGuard<'_, UsageBook> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KeyUse {
+    /// The key's public id.
+    pub(crate) fn id(&self) -> String {
+        self.key.record.id.clone()
+    }
+
+    /// Checks the key's limits for one more request.
+    pub(crate) fn admit(&self, model: &str) -> Result<(), Refusal> {
+        let limits = &self.key.record.limits;
+        if !limits.models.is_empty() && !limits.models.iter().any(|allowed| allowed == model) {
+            let message = format!("This API key may use only: {}.", limits.models.join(", "));
+            let error = ApiError::new(403, "permission_error", message);
+            return Err(error.with_code("model_not_allowed").into());
+        }
+        if let Some(budget) = limits.budget_nanoton {
+            let spent = self.ring.book().totals.get(&self.key.record.id).copied();
+            if spent.unwrap_or_default().cost_nanoton >= budget {
+                let message = format!(
+                    "This API key has used its budget of {}. The operator can raise it.",
+                    ton(Nanoton(budget))
+                );
+                let error = ApiError::new(402, "insufficient_quota", message);
+                return Err(error.with_code("key_budget_used").into());
+            }
+        }
+        let Some(per_minute) = limits.requests_per_minute else { return Ok(()) };
+        let mut pace = self.key.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.take(per_minute, Instant::now()).map_err(|retry_after| {
+            let message = format!("This API key may make {per_minute} requests a minute.");
+            let error = ApiError::new(429, "rate_limit_error", message);
+            let refusal = Refusal::from(error.with_code("key_rate_limit"));
+            Refusal { retry_after: Some(retry_after), ..refusal }
+        })
+    }
+
+    /// Books one request.
+    pub(crate) fn spend(&self, cost: Nanoton, usage: Usage) {
+        let mut book = self.ring.book();
+        book.changed = true;
+        let totals = book.totals.entry(self.key.record.id.clone()).or_default();
+        totals.requests = totals.requests.saturating_add(1);
+        totals.cost_nanoton = totals.cost_nanoton.saturating_add(cost.0);
+        totals.prompt_tokens = totals.prompt_tokens.saturating_add(usage.prompt);
+        totals.completion_tokens = totals.completion_tokens.saturating_add(usage.completion);
+    }
+}
+
+impl Pace {
+    /// Takes one request from the allowance, or tells when there will be one.
+    fn take(&mut self, per_minute: u32, now: Instant) -> Result<(), Duration> {
+        let per_minute = f64::from(per_minute);
+        let passed_s = now.saturating_duration_since(self.seen).as_secs_f64();
+        self.seen = now;
+        self.allowance = (self.allowance + passed_s * per_minute / 60.0).min(per_minute);
+        if self.allowance >= 1.0 {
+            self.allowance -= 1.0;
+            return Ok(());
+        }
+        let missing_s =
+            if per_minute > 0.0 { (1.0 - self.allowance) * 60.0 / per_minute } else { 60.0 };
+        Err(Duration::from_secs_f64(missing_s))
+    }
+}
+
+fn unauthorized(message: &str, code: &'static str) -> Refusal {
+    ApiError::new(401, "authentication_error", message).with_code(code).into()
+}
+
+fn changed_at(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::KeyLimits;
+    use super::*;
+
+    fn bearer(key: &str) -> HeaderMap {
+        let value = header::HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
+        HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+    }
+
+    fn status(result: Result<impl Sized, Refusal>) -> u16 {
+        result.map_or_else(|refusal| refusal.error.status, |_| 200)
+    }
+
+    #[test]
+    fn keys_live_and_die() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let mut file = KeyFile::open(&path).unwrap();
+        let limits = KeyLimits {
+            models: vec!["m".to_owned()],
+            budget_nanoton: Some(100),
+            requests_per_minute: Some(2),
+            expires_s: None,
+        };
+        let (key, record) = file.create("team", limits, 7).unwrap();
+        let old = KeyLimits { expires_s: Some(1), ..KeyLimits::default() };
+        let (expired, _) = file.create("old", old, 7).unwrap();
+        assert!(!std::fs::read_to_string(&path).unwrap().contains(&key));
+        let ring = Arc::new(KeyRing::open(&path).unwrap());
+        assert_eq!(status(KeyRing::check(&ring, &HeaderMap::new())), 401);
+        assert_eq!(status(KeyRing::check(&ring, &bearer("sk-wrong"))), 401);
+        assert_eq!(status(KeyRing::check(&ring, &bearer(&expired))), 401);
+        let accepted = KeyRing::check(&ring, &bearer(&key)).unwrap();
+        assert_eq!(status(accepted.admit("other")), 403);
+        assert_eq!(status(accepted.admit("m")), 200);
+        assert_eq!(status(accepted.admit("m")), 200);
+        assert_eq!(status(accepted.admit("m")), 429);
+        accepted.spend(Nanoton(100), Usage::default());
+        assert_eq!(status(accepted.admit("m")), 402);
+        ring.flush();
+        let again = Arc::new(KeyRing::open(&path).unwrap());
+        assert_eq!(status(KeyRing::check(&again, &bearer(&key)).unwrap().admit("m")), 402);
+        file.revoke(&record.id, 9).unwrap();
+        // The clock of the file system may be coarse.
+        ring.book().file_changed = None;
+        ring.reload();
+        assert_eq!(status(KeyRing::check(&ring, &bearer(&key))), 401);
+        assert!(matches!(file.revoke("nobody", 9), Err(KeysFault::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_pace_refills() {
+        let start = Instant::now();
+        let mut pace = Pace { allowance: 1.0, seen: start };
+        assert!(pace.take(60, start).is_ok());
+        let wait = pace.take(60, start).unwrap_err();
+        assert!((wait.as_secs_f64() - 1.0).abs() < 0.01);
+        assert!(pace.take(60, start + Duration::from_secs(1)).is_ok());
+        assert!(pace.take(0, start + Duration::from_secs(100)).is_err());
+    }
+}

@@ -1,0 +1,234 @@
+//! The listener: connections in, limits kept, an orderly end.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{ConfigFault, GatewayConfig};
+use crate::connection::{Deadlines, Watched, Work};
+use crate::gateway::Gateway;
+use crate::keys::KeysFault;
+use crate::tls::{self, TlsFault};
+use crate::upstream::Upstream;
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeFault {
+    /// The settings cannot hold.
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
+    /// The certificate files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    /// The file of API keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysFault),
+    /// The address cannot be listened on: another program has it, or it is not ours.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's reason.
+        reason: io::Error,
+    },
+}
+
+/// Runs a gateway until `shutdown` is ready, then lets running requests end for a while.
+pub async fn serve<U: Upstream>(
+    config: GatewayConfig,
+    upstream: Arc<U>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeFault> {
+    Server::bind(config, upstream).await?.run(shutdown).await;
+    Ok(())
+}
+
+/// A gateway that listens but does not serve yet.
+#[derive(Debug)]
+pub struct Server<U> {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptorBox>,
+    gateway: Arc<Gateway<U>>,
+}
+
+/// An acceptor without the noise of its `Debug`.
+#[derive(Clone)]
+struct TlsAcceptorBox(TlsAcceptor);
+
+impl std::fmt::Debug for TlsAcceptorBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsAcceptor")
+    }
+}
+
+impl<U: Upstream> Server<U> {
+    /// Checks the settings, reads the files and binds the address.
+    pub async fn bind(config: GatewayConfig, upstream: Arc<U>) -> Result<Server<U>, ServeFault> {
+        config.check()?;
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?.map(TlsAcceptorBox);
+        let wanted = config.listen;
+        let fault = |reason| ServeFault::Listen { address: wanted, reason };
+        let listener = TcpListener::bind(wanted).await.map_err(fault)?;
+        let address = listener.local_addr().map_err(fault)?;
+        let gateway = Arc::new(Gateway::new(config, upstream)?);
+        Ok(Server { listener, address, tls, gateway })
+    }
+
+    /// The address in use; tells the port when 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` is ready. Then no connection is accepted any more, idle ones are
+    /// closed at once, and running requests may end within `limits.drain_ms`.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+        let limits = &self.gateway.config().limits;
+        let slots = Arc::new(Semaphore::new(limits.connections));
+        let drain = Duration::from_millis(limits.drain_ms);
+        let (closing, closed) = watch::channel(Closing::Open);
+        let upkeep = tokio::spawn(self.gateway.clone().upkeep());
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => self.admit(stream, &slots, &closed),
+                Err(fault) => {
+                    // Out of descriptors or a connection that died in the queue: breathe.
+                    tracing::warn!(%fault, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(self.listener);
+        self.gateway.close();
+        closing.send_replace(Closing::Drain);
+        drop(closed);
+        // Every connection holds a receiver: when the last is gone, all have ended.
+        if tokio::time::timeout(drain, closing.closed()).await.is_err() {
+            tracing::warn!("requests still ran at the end of the drain time; they are cut off");
+            closing.send_replace(Closing::Cut);
+            closing.closed().await;
+        }
+        upkeep.abort();
+        self.gateway.flush_keys();
+    }
+
+    fn admit(&self, stream: TcpStream, slots: &Arc<Semaphore>, closed: &watch::Receiver<Closing>) {
+        // Small answers must not wait for more to come.
+        let _ = stream.set_nodelay(true);
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
+            self.gateway.metrics().connection_refused();
+            // The socket's buffer is empty, so this cannot block; if it fails the user is gone.
+            let _ = stream.try_write(FULL_HOUSE);
+            return;
+        };
+        let session = Session { gateway: self.gateway.clone(), slot, closed: closed.clone() };
+        match self.tls.clone() {
+            None => drop(tokio::spawn(session.run(stream))),
+            Some(TlsAcceptorBox(acceptor)) => drop(tokio::spawn(session.run_tls(acceptor, stream))),
+        }
+    }
+}
+
+/// What is sent to a connection above the limit.
+const FULL_HOUSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+Content-Length: 155\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+{\"error\":{\"message\":\"This gateway has no room for another connection. Try again in a second.\",\
+\"type\":\"api_error\",\"param\":null,\"code\":\"gateway_busy\"}}\n";
+
+/// How far the end of the server has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Closing {
+    /// Not begun.
+    Open,
+    /// No new requests; running ones may end.
+    Drain,
+    /// Running requests are cut off.
+    Cut,
+}
+
+/// Waits until the end of the server has come that far.
+async fn reached(closed: &mut watch::Receiver<Closing>, stage: Closing) {
+    // An error means that the server is gone altogether.
+    let _ = closed.wait_for(|closing| *closing >= stage).await;
+}
+
+/// One connection's life.
+struct Session<U> {
+    gateway: Arc<Gateway<U>>,
+    slot: OwnedSemaphorePermit,
+    closed: watch::Receiver<Closing>,
+}
+
+impl<U: Upstream> Session<U> {
+    async fn run_tls(self, acceptor: TlsAcceptor, stream: TcpStream) {
+        let wait = Duration::from_millis(self.gateway.config().limits.head_deadline_ms);
+        match tokio::time::timeout(wait, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => self.run(stream).await,
+            Ok(Err(fault)) => tracing::debug!(%fault, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut self, stream: S) {
+        let limits = &self.gateway.config().limits;
+        let work = Work::default();
+        let io = TokioIo::new(Watched::new(stream, work.clone(), Deadlines::of(limits)));
+        let gateway = self.gateway.clone();
+        let service = service_fn(move |request| {
+            let guard = work.begin();
+            let gateway = gateway.clone();
+            async move { Ok::<_, std::convert::Infallible>(gateway.answer(request, guard).await) }
+        });
+        let connection = http1::Builder::new()
+            // Our own adapter keeps the deadlines: hyper's would also end idle connections.
+            .header_read_timeout(None)
+            .max_headers(limits.head_lines)
+            .max_header_size(limits.head_bytes)
+            .max_buf_size(limits.head_bytes.max(64 * 1024))
+            .pipeline_flush(true)
+            .serve_connection(io, service);
+        tokio::pin!(connection);
+        let mut cut = self.closed.clone();
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = reached(&mut self.closed, Closing::Drain) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = reached(&mut cut, Closing::Cut) => Ok(()),
+                }
+            }
+        };
+        if let Err(fault) = ended {
+            tracing::debug!(%fault, "a connection ended early");
+        }
+        drop(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_refusal_of_connections_is_well_formed() {
+        let text = std::str::from_utf8(super::FULL_HOUSE).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+}
