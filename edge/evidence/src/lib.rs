@@ -1,0 +1,11 @@
+//! Evidence made and fetched: TEE devices, the simulated platform, collateral, sealed keys.
+//!
+//! [`EvidenceProvider`] is what a node asks for evidence about itself; [`QuoteSubject`] is
+//! everything it can ask for.
+
+mod fault;
+mod provider;
+pub mod sim;
+
+pub use fault::EvidenceFault;
+pub use provider::{EvidenceProvider, QuoteSubject, TeeEvidence, TeeKind};

@@ -1,0 +1,9 @@
+//! Every row of docs/attacks.md that certificates and reports can show, against the
+//! simulated platform. Each test is named after its row.
+
+mod certificate;
+mod collateral;
+mod gpu;
+mod snp;
+mod stage;
+mod tdx;
