@@ -64,7 +64,9 @@ struct Peers {
     at_worker: BTreeMap<ConnId, BTreeMap<RequestId, bool>>,
     /// Requests of clients that have not ended.
     open: BTreeSet<(ConnId, RequestId)>,
-    /// The highest total an owner was told. Never falls, over restarts too.
+    /// The total a connection was told last. Never falls.
+    told_on: BTreeMap<ConnId, i64>,
+    /// The highest total an owner was told; the books know it over restarts too.
     told: BTreeMap<u8, i64>,
     next: u8,
 }
@@ -103,7 +105,7 @@ impl Peers {
             FromProxy::QueryAnswerPartError(m) => (m.request_id, true),
             FromProxy::ClientRequestPayment(m) => {
                 assert_eq!(m.db_tokens, m.max_tokens);
-                return self.told(owner, m.max_tokens);
+                return self.told(conn, owner, m.max_tokens);
             }
             other => panic!("client got {other:?}"),
         };
@@ -120,17 +122,19 @@ impl Peers {
             ToWorker::RunQuery(m) => assert!(at_worker.insert(m.request_id, false).is_none()),
             ToWorker::WorkerRequestPayment(m) => {
                 at_worker.remove(&m.request_id);
-                self.told(owner, m.max_tokens);
+                self.told(conn, owner, m.max_tokens);
             }
             ToWorker::CancelQuery(_) => {}
             other => panic!("worker got {other:?}"),
         }
     }
 
-    fn told(&mut self, owner: u8, total: i64) {
-        let known = self.told.entry(owner).or_default();
-        assert!(total >= *known, "owner {owner} was told {known}, now {total}");
+    fn told(&mut self, conn: ConnId, owner: u8, total: i64) {
+        let known = self.told_on.entry(conn).or_default();
+        assert!(total >= *known, "{conn:?} was told {known}, now {total}");
         *known = total;
+        let highest = self.told.entry(owner).or_default();
+        *highest = total.max(*highest);
     }
 
     fn client_gone(&mut self, conn: ConnId) {
@@ -262,6 +266,7 @@ fn crash(stage: &mut Stage, peers: &mut Peers) {
     peers.workers.clear();
     peers.at_worker.clear();
     peers.open.clear();
+    peers.told_on.clear();
     for (owner, told) in &peers.told {
         let books = stage.books();
         let client = books.client(account(*owner)).map(|c| c.counters().max());

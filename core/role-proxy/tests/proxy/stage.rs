@@ -97,7 +97,10 @@ impl Stage {
 
     pub(crate) fn replay(settings: Settings, history: Vec<Record>) -> Self {
         let now = Now { ms: 1_000, unix_us: 1_700_000_000_000_000 };
-        let proxy = Proxy::open(identity(), settings, Arc::new(root()), history, [5; 32])
+        // Every process draws its own seed.
+        let mut seed = [5; 32];
+        seed[..8].copy_from_slice(&history.len().to_le_bytes());
+        let proxy = Proxy::open(identity(), settings, Arc::new(root()), history, seed)
             .expect("opens");
         let journal = proxy.snapshot();
         let mut stage = Self {
