@@ -24,6 +24,11 @@ impl Input {
                 return Err(Fault::PayloadLength { announced, limit: payload_bytes_max });
             }
         }
-        Ok(self.reader.next_payload(&mut self.bytes)?)
+        let payload = self.reader.next_payload(&mut self.bytes)?;
+        if payload.is_some() && self.bytes.is_empty() {
+            // An idle connection holds no buffer, and none as large as its largest frame.
+            self.bytes = BytesMut::new();
+        }
+        Ok(payload)
     }
 }

@@ -6,7 +6,7 @@ use cocoon_wire::frame::{FrameWriter, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use crate::fault::Refusal;
 
 /// Capacity that is kept when the output runs empty; more is given back.
-const IDLE_CAPACITY: usize = 256 * 1024;
+const IDLE_CAPACITY: usize = 64 * 1024;
 
 /// Frames that wait for the peer.
 #[derive(Debug)]

@@ -1,0 +1,240 @@
+//! The node's end of a connection: commands in, never blocking.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cocoon_wire::frame::PAYLOAD_BYTES_MAX;
+use cocoon_wire::tl::{self, Boxed, bytes_size};
+use futures_util::task::AtomicWaker;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::counters::{Counters, count};
+use crate::event::ConnId;
+use crate::fault::SendFault;
+
+/// What a command costs in the queue besides its data.
+const COMMAND_BYTES: usize = 64;
+
+/// A command on its way to the connection.
+pub(crate) enum Command {
+    Message(Bytes),
+    Query { id: i64, data: Bytes, timeout: Duration },
+    Answer { id: i64, data: Bytes },
+    AnswerError { id: i64, code: i32, message: String },
+    Export { label: &'static [u8], context: Bytes, reply: oneshot::Sender<Option<[u8; 32]>> },
+}
+
+impl Command {
+    /// Bytes it counts for in the queue.
+    pub(crate) fn weight(&self) -> usize {
+        COMMAND_BYTES
+            + match self {
+                Self::Message(data) | Self::Query { data, .. } | Self::Answer { data, .. } => {
+                    data.len()
+                }
+                Self::AnswerError { message, .. } => message.len(),
+                Self::Export { context, .. } => context.len(),
+            }
+    }
+}
+
+/// What handle and connection share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) queued_bytes: AtomicUsize,
+    pub(crate) closing: AtomicBool,
+    pub(crate) waker: AtomicWaker,
+    queued_bytes_max: usize,
+    counters: Arc<Counters>,
+}
+
+impl Shared {
+    pub(crate) fn new(queued_bytes_max: usize, counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            queued_bytes: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            queued_bytes_max,
+            counters,
+        })
+    }
+
+    /// Tells the connection to close.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// Sends to one peer. Cheap to clone; the connection closes when the last clone is dropped.
+///
+/// Every method returns at once: what cannot be queued is refused with a [`SendFault`], so a
+/// stuck peer never holds up the node loop.
+#[derive(Clone, Debug)]
+pub struct LinkHandle {
+    conn: ConnId,
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+impl LinkHandle {
+    pub(crate) fn new(conn: ConnId, commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
+        Self { conn, commands, shared }
+    }
+
+    /// The connection's id.
+    #[must_use]
+    pub fn conn(&self) -> ConnId {
+        self.conn
+    }
+
+    /// Sends a one-way message: the bytes of one boxed TL object.
+    ///
+    /// # Errors
+    /// See [`SendFault`]; nothing is sent.
+    pub fn message(&self, data: impl Into<Bytes>) -> Result<(), SendFault> {
+        let data = data.into();
+        fits(data.len())?;
+        self.send(Command::Message(data))
+    }
+
+    /// Sends `object` as a one-way message.
+    ///
+    /// # Errors
+    /// As [`LinkHandle::message`].
+    pub fn message_object<'tl, T: Boxed<'tl>>(&self, object: &T) -> Result<(), SendFault> {
+        fits(object.boxed_size())?;
+        self.send(Command::Message(tl::encode(object).into()))
+    }
+
+    /// Asks the peer under `id`, which must be random and not in use. One `Answer` or
+    /// `QueryFailed` event will follow, at the latest after `timeout`.
+    ///
+    /// # Errors
+    /// See [`SendFault`]; nothing is sent and no event will follow.
+    pub fn query(
+        &self,
+        id: i64,
+        data: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<(), SendFault> {
+        let data = data.into();
+        fits(data.len())?;
+        self.send(Command::Query { id, data, timeout })
+    }
+
+    /// Asks the peer `function` under `id`.
+    ///
+    /// # Errors
+    /// As [`LinkHandle::query`].
+    pub fn query_object<'tl, T: Boxed<'tl>>(
+        &self,
+        id: i64,
+        function: &T,
+        timeout: Duration,
+    ) -> Result<(), SendFault> {
+        fits(function.boxed_size())?;
+        self.send(Command::Query { id, data: tl::encode(function).into(), timeout })
+    }
+
+    /// Answers the peer's query `id` with the bytes of one boxed TL object.
+    ///
+    /// # Errors
+    /// See [`SendFault`]; nothing is sent, the peer still waits.
+    pub fn answer(&self, id: i64, data: impl Into<Bytes>) -> Result<(), SendFault> {
+        let data = data.into();
+        fits(data.len())?;
+        self.send(Command::Answer { id, data })
+    }
+
+    /// Answers the peer's query `id` with `result`.
+    ///
+    /// # Errors
+    /// As [`LinkHandle::answer`].
+    pub fn answer_object<'tl, T: Boxed<'tl>>(&self, id: i64, result: &T) -> Result<(), SendFault> {
+        fits(result.boxed_size())?;
+        self.send(Command::Answer { id, data: tl::encode(result).into() })
+    }
+
+    /// Fails the peer's query `id` with a code of protocol notes 1.7.
+    ///
+    /// # Errors
+    /// See [`SendFault`]; nothing is sent, the peer still waits.
+    pub fn answer_error(
+        &self,
+        id: i64,
+        code: i32,
+        message: impl Into<String>,
+    ) -> Result<(), SendFault> {
+        let message = message.into();
+        fits(message.len())?;
+        self.send(Command::AnswerError { id, code, message })
+    }
+
+    /// Derives 32 bytes that only the two ends of this TLS connection know (RFC 8446 7.5), to
+    /// bind a statement to it. `None` on a plain connection, or when it closed meanwhile:
+    /// never go on without the binding.
+    ///
+    /// # Errors
+    /// See [`SendFault`].
+    pub async fn export_keying_material(
+        &self,
+        label: &'static [u8],
+        context: impl Into<Bytes>,
+    ) -> Result<Option<[u8; 32]>, SendFault> {
+        let (reply, exported) = oneshot::channel();
+        self.send(Command::Export { label, context: context.into(), reply })?;
+        Ok(exported.await.unwrap_or(None))
+    }
+
+    /// Closes the connection after what is queued was written, or after the linger time.
+    /// Always works, stuck peer or not; a `Closed` event follows.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Whether the connection is over or about to be.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed() || self.shared.closing.load(Ordering::Acquire)
+    }
+
+    fn send(&self, command: Command) -> Result<(), SendFault> {
+        if self.is_closed() {
+            return Err(SendFault::Closed);
+        }
+        let weight = command.weight();
+        let before = self.shared.queued_bytes.fetch_add(weight, Ordering::Relaxed);
+        // An empty queue takes any single command, however the limit is set.
+        let full = before > 0 && before.saturating_add(weight) > self.shared.queued_bytes_max;
+        let result = if full {
+            Err(self.stuck(before))
+        } else {
+            self.commands.try_send(command).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => self.stuck(before),
+                mpsc::error::TrySendError::Closed(_) => SendFault::Closed,
+            })
+        };
+        if result.is_err() {
+            self.shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn stuck(&self, queued_bytes: usize) -> SendFault {
+        count(&self.shared.counters.stuck_commands);
+        let queued_commands = self.commands.max_capacity() - self.commands.capacity();
+        SendFault::Stuck { queued_commands, queued_bytes }
+    }
+}
+
+/// Refuses data that fit into no frame: at most 12 bytes stand before them.
+fn fits(len: usize) -> Result<(), SendFault> {
+    if len <= PAYLOAD_BYTES_MAX && bytes_size(len) + 12 <= PAYLOAD_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(SendFault::TooLong { len })
+    }
+}
