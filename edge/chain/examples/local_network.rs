@@ -1,0 +1,20 @@
+//! Runs a local TON network until interrupted: `local_network [http-address]`. Prints one line
+//! of JSON with where it listens, then serves.
+
+use std::error::Error;
+
+use cocoon_chain::{NodeConfig, ServeConfig, Serving};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let http = arguments.next().unwrap_or_else(|| "127.0.0.1:8081".to_owned()).parse()?;
+    let config = ServeConfig { node: NodeConfig::in_memory([0; 32]), http };
+    let serving = Serving::start(&config).await?;
+    #[allow(clippy::print_stdout, reason = "the answer to whoever started this")]
+    {
+        println!("{{\"http\":\"{}\"}}", serving.http);
+    }
+    tokio::signal::ctrl_c().await?;
+    Ok(serving.stop().await?)
+}

@@ -1,0 +1,32 @@
+//! The chain as nodes see it: local, lite servers, HTTP.
+//!
+//! ```text
+//!                     ┌── LocalNode    the chain in this process
+//!   dyn Chain  ◄──────┤
+//!   (read, write)     └── Toncenter    a server believed, over HTTP
+//!
+//!   serve ── LocalNode ── HTTP as toncenter v2, faucet, switches
+//! ```
+//!
+//! [`Chain`] is the one interface; [`Follower`] turns it into every transaction of an account
+//! once, in order. [`serve`] is a whole local network for `cocoon chain`.
+
+mod account;
+mod chain;
+mod fault;
+mod follow;
+mod http;
+mod node;
+mod record;
+mod serve;
+mod store;
+mod toncenter;
+
+pub use account::{Account, AccountStatus, Head, TransactionId};
+pub use chain::{Answer, Chain, Trust};
+pub use fault::{ChainFault, NodeFault};
+pub use follow::{Follower, Step};
+pub use node::{BEAT_MS, LocalNode, NodeConfig};
+pub use record::{MessageRecord, TransactionRecord};
+pub use serve::{ServeConfig, Serving, serve};
+pub use toncenter::{Toncenter, decode_account};
