@@ -6,7 +6,9 @@
 //! Flags set any member with `--set path.to.member=value`.
 
 use serde::Serialize;
+use cocoon_units::Address;
 use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
 use std::path::Path;
 use thiserror::Error;
 use toml::{Table, Value};
@@ -28,6 +30,14 @@ pub enum ConfigFault {
         /// Where it came from: a variable or a flag.
         origin: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// A member has a value that cannot be used.
+    #[error("{member}: {reason}")]
+    Member {
+        /// Which.
+        member: &'static str,
+        /// What is wrong and what to write instead.
         reason: String,
     },
     /// The whole does not make a configuration: unknown member, wrong type, missing member.
@@ -152,6 +162,39 @@ impl Layers {
         let value = typed(text, table.get(member));
         table.insert(member.to_owned(), value);
         Ok(())
+    }
+}
+
+/// Reads an address member.
+///
+/// # Errors
+/// [`ConfigFault::Member`].
+pub fn address(member: &'static str, text: &str) -> Result<Address, ConfigFault> {
+    Address::parse(text)
+        .map_err(|fault| ConfigFault::Member { member, reason: format!("{text:?}: {fault}") })
+}
+
+/// Reads a member of the reference's configuration that counts something.
+///
+/// # Errors
+/// [`ConfigFault::Member`] for a negative number.
+pub fn count(member: &'static str, value: i32) -> Result<u32, ConfigFault> {
+    u32::try_from(value).map_err(|_| ConfigFault::Member {
+        member,
+        reason: format!("{value} cannot be negative"),
+    })
+}
+
+/// Reads a port of the reference's configuration, on loopback as the reference binds it; 0 is
+/// none.
+///
+/// # Errors
+/// [`ConfigFault::Member`] for a number that is no port.
+pub fn local_port(member: &'static str, value: i32) -> Result<Option<SocketAddr>, ConfigFault> {
+    match u16::try_from(value) {
+        Ok(0) => Ok(None),
+        Ok(port) => Ok(Some(SocketAddr::from(([127, 0, 0, 1], port)))),
+        Err(_) => Err(ConfigFault::Member { member, reason: format!("{value} is no port") }),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod keys;
 pub mod network;
+pub mod peers;
 mod stop;
 pub mod telemetry;
 

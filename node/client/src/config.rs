@@ -1,0 +1,116 @@
+//! The client's configuration, and how the reference's own file becomes one.
+
+use cocoon_host::config::{ConfigFault, address, count};
+use cocoon_host::peers::Transport;
+use cocoon_units::{Address, Secret};
+use cocoon_wire::config::ClientRunner;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The client's settings towards the network. See `docs/gateway.md` for each with examples.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientConfig {
+    /// Address of the client's wallet contract, the owner of its client contracts.
+    pub wallet: String,
+    /// File with the secret of the short authorisation; made with a random one when missing.
+    pub secret_file: Option<PathBuf>,
+    /// Proxies to connect to at the same time.
+    pub proxy_connections: u32,
+    /// How to come to them.
+    pub transport: Transport,
+    /// Highest proof of work done for a proxy, bits.
+    pub work_bits_max: u8,
+    /// Registry of a network without a chain.
+    pub network_file: PathBuf,
+    /// The root contract's address.
+    pub root: String,
+    /// Test mode; peers must agree.
+    pub is_test: bool,
+    /// TON's test network.
+    pub is_testnet: bool,
+    /// Whether a proxy's image must be in the registry; always on outside test mode.
+    pub check_proxy_images: bool,
+    /// Keys, journal.
+    pub data_dir: PathBuf,
+    /// Longest wait for a proxy, milliseconds, when none is connected as a request comes.
+    pub proxy_wait_ms: u64,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            wallet: String::new(),
+            secret_file: None,
+            proxy_connections: 1,
+            transport: Transport::Direct,
+            work_bits_max: 28,
+            network_file: PathBuf::new(),
+            root: String::new(),
+            is_test: false,
+            is_testnet: false,
+            check_proxy_images: true,
+            data_dir: PathBuf::from("cocoon-client"),
+            proxy_wait_ms: 3_000,
+        }
+    }
+}
+
+/// The members that had to be read.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The client's wallet.
+    pub wallet: Address,
+    /// The root contract.
+    pub root: Address,
+    /// The secret, empty for none.
+    pub secret: Secret<Vec<u8>>,
+}
+
+impl ClientConfig {
+    /// Reads the reference's own configuration. The wallet's address is not in it: it is derived
+    /// from key and owner by whoever knows the wallet's code.
+    ///
+    /// # Errors
+    /// [`ConfigFault`]: a member that cannot be used.
+    pub fn from_reference(file: &ClientRunner<'_>, wallet: Address) -> Result<Self, ConfigFault> {
+        let text = |text: &cocoon_wire::tl::Text<'_>| text.sanitized().into_owned();
+        Ok(Self {
+            wallet: wallet.to_raw(),
+            proxy_connections: count("proxy_connections", file.proxy_connections)?.max(1),
+            transport: Transport::from_reference(&text(&file.connect_to_proxy_via))?,
+            root: text(&file.root_contract_address),
+            is_test: file.is_test,
+            is_testnet: file.is_testnet,
+            check_proxy_images: file.check_proxy_hashes || !file.is_test,
+            ..Self::default()
+        })
+    }
+
+    /// Checks what can be checked without starting anything.
+    ///
+    /// # Errors
+    /// [`ConfigFault`] names the member and what to write.
+    pub fn check(&self) -> Result<Checked, ConfigFault> {
+        if self.proxy_connections == 0 {
+            let reason = "must be at least 1".to_owned();
+            return Err(ConfigFault::Member { member: "proxy_connections", reason });
+        }
+        if self.network_file.as_os_str().is_empty() {
+            let reason = "write the path of the network's registry file".to_owned();
+            return Err(ConfigFault::Member { member: "network_file", reason });
+        }
+        let secret = match &self.secret_file {
+            None => Vec::new(),
+            Some(path) => std::fs::read(path).map_err(|source| ConfigFault::File {
+                path: path.display().to_string(),
+                reason: source.to_string(),
+            })?,
+        };
+        Ok(Checked {
+            wallet: address("wallet", &self.wallet)?,
+            root: address("root", &self.root)?,
+            secret: Secret::new(secret),
+        })
+    }
+}

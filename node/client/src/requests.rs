@@ -1,0 +1,265 @@
+//! Requests on their way.
+
+use cocoon_gateway::answer::Timings;
+use cocoon_gateway::answer::WorkerSeen;
+use cocoon_gateway::{
+    AnswerFeed, AnswerHead, FinalRecord, InferenceStream, UpstreamError, answer_channel,
+};
+use cocoon_link::ConnId;
+use cocoon_role_client::{AnswerEvent, Charge};
+use cocoon_units::{Nanoton, PriceTable, RequestId};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::collections::HashMap;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use crate::failure::{Asked, reason};
+
+/// Bytes of an answer that wait for a slow reader before the request is given up. The connection
+/// to the proxy is shared, so one slow reader cannot hold it back.
+const WINDOW_LEN: usize = 8 << 20;
+/// Header in which a proxy of ours names the worker by its measurement.
+const WORKER_HEADER: &str = "x-cocoon-worker";
+/// Headers of the protocol that the gateway reports by itself.
+const OWN_HEADERS: [&str; 2] = [WORKER_HEADER, "x-cocoon-proxy"];
+
+/// Where the head of an answer is waited for.
+pub(crate) type HeadSender = oneshot::Sender<Result<InferenceStream, UpstreamError>>;
+
+/// One request that was sent.
+pub(crate) struct Request {
+    pub(crate) conn: ConnId,
+    pub(crate) asked: Asked,
+    pub(crate) deadline_ms: u64,
+    pub(crate) proxy_measurement: String,
+    pub(crate) head: Option<HeadSender>,
+    pub(crate) feed: Option<AnswerFeed>,
+}
+
+/// All open requests of this node.
+pub(crate) struct Requests {
+    open: HashMap<RequestId, Request>,
+    cancels: UnboundedSender<RequestId>,
+}
+
+/// What an event leaves to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing.
+    Nothing,
+    /// Nobody reads the answer any more: cancel at the proxy.
+    Cancel,
+}
+
+impl Requests {
+    /// None open. `cancels` learns of readers that went away.
+    pub(crate) fn new(cancels: UnboundedSender<RequestId>) -> Self {
+        Self { open: HashMap::new(), cancels }
+    }
+
+    pub(crate) fn insert(&mut self, id: RequestId, request: Request) {
+        self.open.insert(id, request);
+    }
+
+    /// Forgets a request; what still comes for it is dropped.
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Request> {
+        self.open.remove(&id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes what a proxy tells about a request on connection `conn`. A proxy cannot touch the
+    /// requests of another.
+    pub(crate) fn event(
+        &mut self,
+        conn: ConnId,
+        id: RequestId,
+        event: AnswerEvent,
+        prices: &PriceTable,
+        offered: &[String],
+    ) -> Left {
+        if self.open.get(&id).is_none_or(|request| request.conn != conn) {
+            return Left::Nothing;
+        }
+        match event {
+            AnswerEvent::Head { status, headers, payload, end } => {
+                let left = self.head(id, status, &headers);
+                self.part(id, payload, end, prices, left)
+            }
+            AnswerEvent::Part { bytes, end } => self.part(id, bytes, end, prices, Left::Nothing),
+            AnswerEvent::Failed { refused, charge } => {
+                if let Some(request) = self.open.remove(&id) {
+                    let error = reason(&refused, &request.asked, offered);
+                    end(request, Some(error), &charge, prices);
+                }
+                Left::Nothing
+            }
+        }
+    }
+
+    /// Fails every request of a connection that ended.
+    pub(crate) fn lost(&mut self, conn: ConnId, prices: &PriceTable) {
+        let ids: Vec<RequestId> =
+            self.open.iter().filter(|(_, r)| r.conn == conn).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(request) = self.open.remove(&id) {
+                end(request, Some(UpstreamError::ProxyLost), &Charge::default(), prices);
+            }
+        }
+    }
+
+    /// Fails requests whose time is over, and names them with their connections.
+    pub(crate) fn expire(&mut self, now_ms: u64, prices: &PriceTable) -> Vec<(ConnId, RequestId)> {
+        let late: Vec<RequestId> = self
+            .open
+            .iter()
+            .filter(|(_, request)| request.deadline_ms <= now_ms)
+            .map(|(id, _)| *id)
+            .collect();
+        late.into_iter()
+            .filter_map(|id| {
+                let request = self.open.remove(&id)?;
+                let conn = request.conn;
+                let after = request.asked.timeout;
+                let error = UpstreamError::Timeout { after };
+                end(request, Some(error), &Charge::default(), prices);
+                Some((conn, id))
+            })
+            .collect()
+    }
+
+    fn head(
+        &mut self,
+        id: RequestId,
+        status: u16,
+        headers: &[(String, bytes::Bytes)],
+    ) -> Left {
+        let Some(request) = self.open.get_mut(&id) else { return Left::Nothing };
+        let Some(sender) = request.head.take() else { return Left::Nothing };
+        let (feed, parts) = answer_channel(WINDOW_LEN);
+        let cancels = self.cancels.clone();
+        feed.on_closed(move || {
+            // The loop may have ended before its last reader.
+            let _ = cancels.send(id);
+        });
+        request.feed = Some(feed);
+        let head = AnswerHead {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
+            worker: WorkerSeen {
+                measurement: text_of(headers, WORKER_HEADER),
+                tee_kind: String::new(),
+                proxy_measurement: request.proxy_measurement.clone(),
+            },
+            headers: header_map(headers),
+        };
+        match sender.send(Ok(InferenceStream { head, parts })) {
+            Ok(()) => Left::Nothing,
+            // Dropping the unread stream reports the cancellation.
+            Err(_) => Left::Cancel,
+        }
+    }
+
+    fn part(
+        &mut self,
+        id: RequestId,
+        bytes: bytes::Bytes,
+        charge: Option<Box<Charge>>,
+        prices: &PriceTable,
+        left: Left,
+    ) -> Left {
+        let Some(request) = self.open.get_mut(&id) else { return left };
+        let refused = match (&request.feed, bytes.is_empty()) {
+            (_, true) => false,
+            (Some(feed), false) => feed.push(bytes).is_err(),
+            // A part before the head: the proxy is wrong.
+            (None, false) => true,
+        };
+        if let Some(charge) = charge {
+            if let Some(request) = self.open.remove(&id) {
+                end(request, None, &charge, prices);
+            }
+            return Left::Nothing;
+        }
+        if refused {
+            if let Some(request) = self.open.remove(&id) {
+                let reason = "the answer was not read fast enough".to_owned();
+                let error = UpstreamError::WorkerLost { reason };
+                end(request, Some(error), &Charge::default(), prices);
+            }
+            return Left::Cancel;
+        }
+        left
+    }
+}
+
+/// Ends a request towards its reader, whatever it waits for.
+fn end(request: Request, error: Option<UpstreamError>, charge: &Charge, prices: &PriceTable) {
+    match (request.head, request.feed) {
+        (Some(head), _) => {
+            let error = error.unwrap_or(UpstreamError::WorkerLost {
+                reason: "the answer ended before it began".into(),
+            });
+            // Its reader may be gone already.
+            let _ = head.send(Err(error));
+        }
+        (None, Some(feed)) => feed.finish(record(error, charge, prices)),
+        (None, None) => {}
+    }
+}
+
+fn record(error: Option<UpstreamError>, charge: &Charge, prices: &PriceTable) -> FinalRecord {
+    let timings = charge.times.map(|times| Timings {
+        proxy_start_s: times.proxy_start,
+        proxy_end_s: times.proxy_end,
+        worker_start_s: times.worker_start,
+        worker_end_s: times.worker_end,
+    });
+    FinalRecord {
+        cost: prices.client_pays(charge.used.total).unwrap_or(Nanoton::MAX),
+        charged_tokens: charge.used.total,
+        timings: timings.unwrap_or_default(),
+        debug: debug(charge),
+        error,
+        ..FinalRecord::default()
+    }
+}
+
+/// The nodes' debug records as one JSON object; their own texts stay what they are.
+fn debug(charge: &Charge) -> Option<String> {
+    let member = |name: &str, text: &Option<String>| {
+        text.as_deref().filter(|text| !text.is_empty()).map(|text| format!("\"{name}\":{text}"))
+    };
+    let members: Vec<String> =
+        [member("proxy", &charge.proxy_debug), member("worker", &charge.worker_debug)]
+            .into_iter()
+            .flatten()
+            .collect();
+    (!members.is_empty()).then(|| format!("{{{}}}", members.join(",")))
+}
+
+fn text_of(headers: &[(String, bytes::Bytes)], name: &str) -> String {
+    headers
+        .iter()
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .and_then(|(_, value)| std::str::from_utf8(value).ok())
+        .filter(|value| value.len() <= 128 && value.chars().all(|c| c.is_ascii_graphic()))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn header_map(headers: &[(String, bytes::Bytes)]) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(headers.len().min(128));
+    for (name, value) in headers.iter().take(128) {
+        if OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+        {
+            map.append(name, value);
+        }
+    }
+    map
+}

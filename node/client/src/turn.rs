@@ -1,0 +1,246 @@
+//! The state behind the lock: sessions, requests, books. Every function is short and never waits.
+
+use cocoon_channel::{ChannelRecord, Channels, Command};
+use cocoon_gateway::ModelOffer;
+use cocoon_host::Books;
+use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, SendFault};
+use cocoon_role_client::{Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn};
+use cocoon_units::{ImageHash, PriceTable, RequestId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::offers;
+use crate::requests::{Left, Requests};
+
+/// How old the list of models may be before the proxies are asked again.
+const MODELS_EVERY_MS: u64 = 2_000;
+
+/// One connection to a proxy.
+pub(crate) struct Proxy {
+    pub(crate) session: ProxySession,
+    pub(crate) link: LinkHandle,
+    pub(crate) measurement: String,
+    models: Vec<ModelWorkers>,
+    models_asked_ms: u64,
+}
+
+/// Everything that requests and connections share.
+pub(crate) struct State {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) prices: PriceTable,
+    pub(crate) channels: Channels,
+    pub(crate) proxies: HashMap<ConnId, Proxy>,
+    pub(crate) requests: Requests,
+    pub(crate) books: Books,
+    pub(crate) counts: Counts,
+}
+
+/// Totals for the status pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) asked: u64,
+    pub(crate) faults: u64,
+}
+
+/// What the loop has to do after a batch.
+#[derive(Debug, Default)]
+pub(crate) struct After {
+    /// A proxy became ready.
+    pub(crate) ready: bool,
+    /// The journal is gone: end the node.
+    pub(crate) journal: Option<cocoon_journal::Fault>,
+}
+
+impl State {
+    /// The proxy that new requests go to: ready, fewest models unknown; any will do.
+    pub(crate) fn ready_proxy(&self, model: &str) -> Option<(ConnId, &Proxy)> {
+        let ready = || self.proxies.iter().filter(|(_, proxy)| proxy.session.is_ready());
+        let serves = |proxy: &Proxy| {
+            proxy.models.iter().any(|known| known.name == model && !known.workers.is_empty())
+        };
+        ready()
+            .find(|(_, proxy)| serves(proxy))
+            .or_else(|| ready().next())
+            .map(|(conn, proxy)| (*conn, proxy))
+    }
+
+    pub(crate) fn offers(&self) -> Vec<ModelOffer> {
+        let lists = self.proxies.values().map(|proxy| proxy.models.as_slice());
+        offers::merge(lists, &self.prices)
+    }
+
+    pub(crate) fn offered(&self) -> Vec<String> {
+        self.offers().into_iter().take(32).map(|offer| offer.id).collect()
+    }
+
+    /// Takes one event of a connection.
+    pub(crate) fn event(&mut self, event: LinkEvent, now_ms: u64, after: &mut After) {
+        let conn = event.conn;
+        match event.event {
+            Event::Opened(opened) => self.opened(conn, opened, now_ms, after),
+            Event::Closed(fault) => {
+                tracing::info!(?conn, %fault, "proxy connection closed");
+                self.proxies.remove(&conn);
+                self.requests.lost(conn, &self.prices);
+            }
+            Event::DialFailed { target, fault, .. } => {
+                tracing::debug!(%target, %fault, "proxy cannot be reached");
+            }
+            Event::Message(data) => {
+                let Some(proxy) = self.proxies.get_mut(&conn) else { return };
+                let turn = proxy.session.message(&mut self.channels, &data.0);
+                self.turned(conn, turn, now_ms, after);
+            }
+            Event::Answer { id, data } => {
+                let Some(proxy) = self.proxies.get_mut(&conn) else { return };
+                let channels = &mut self.channels;
+                let turn = proxy.session.answered(&self.identity, channels, now_ms, id, &data);
+                self.turned(conn, turn, now_ms, after);
+            }
+            Event::QueryFailed { id, code, message } => {
+                let Some(proxy) = self.proxies.get_mut(&conn) else { return };
+                let turn = proxy.session.failed(id, code, &message).map(|()| Turn::default());
+                self.turned(conn, turn, now_ms, after);
+            }
+            // A proxy asks its clients nothing.
+            Event::Query { id, .. } => {
+                if let Some(proxy) = self.proxies.get(&conn) {
+                    let _ = proxy.link.answer_error(id, 601, "unknown query magic");
+                }
+            }
+        }
+    }
+
+    /// Time went by.
+    pub(crate) fn tick(&mut self, now_ms: u64, after: &mut After) {
+        for (conn, id) in self.requests.expire(now_ms, &self.prices) {
+            self.cancel(conn, id);
+        }
+        let conns: Vec<ConnId> = self.proxies.keys().copied().collect();
+        for conn in conns {
+            let Some(proxy) = self.proxies.get_mut(&conn) else { continue };
+            let turn = proxy.session.tick(now_ms);
+            self.turned(conn, Ok(turn), now_ms, after);
+            self.refresh_models(conn, now_ms, after);
+        }
+    }
+
+    /// Tells a proxy that nobody waits for an answer any more.
+    pub(crate) fn cancel(&self, conn: ConnId, id: RequestId) {
+        let Some(proxy) = self.proxies.get(&conn) else { return };
+        if let Some(message) = proxy.session.cancel(id) {
+            let _ = proxy.link.message(message);
+        }
+    }
+
+    fn opened(&mut self, conn: ConnId, opened: Opened, now_ms: u64, after: &mut After) {
+        let image = opened.identity.image_hash.map(ImageHash);
+        if let Err(fault) = self.identity.check_proxy_image(image) {
+            tracing::warn!(?conn, %fault, "proxy refused");
+            opened.link.close();
+            return;
+        }
+        let first_query = i64::from_le_bytes(cocoon_host::clock::random());
+        let (session, turn) = ProxySession::open(&self.identity, first_query);
+        let proxy = Proxy {
+            session,
+            link: opened.link,
+            measurement: image.map(|image| image.to_string()).unwrap_or_default(),
+            models: Vec::new(),
+            models_asked_ms: 0,
+        };
+        self.proxies.insert(conn, proxy);
+        self.turned(conn, Ok(turn), now_ms, after);
+    }
+
+    fn turned(
+        &mut self,
+        conn: ConnId,
+        turn: Result<Turn, Fault>,
+        now_ms: u64,
+        after: &mut After,
+    ) {
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(fault) => {
+                self.counts.faults += 1;
+                tracing::warn!(?conn, %fault, "proxy connection ended by us");
+                if let Some(proxy) = self.proxies.remove(&conn) {
+                    proxy.link.close();
+                }
+                self.requests.lost(conn, &self.prices);
+                return;
+            }
+        };
+        self.send(conn, turn.send);
+        self.journal(&turn.records, after);
+        match turn.incoming {
+            None | Some(Incoming::Booked(..)) => {}
+            Some(Incoming::Ready) => {
+                after.ready = true;
+                self.refresh_models(conn, now_ms, after);
+            }
+            Some(Incoming::Models(models)) => {
+                if let Some(proxy) = self.proxies.get_mut(&conn) {
+                    proxy.models = models;
+                }
+            }
+            Some(Incoming::Register { contract, .. }) => {
+                // A network without a chain accepts at once (protocol notes, chain 10).
+                tracing::info!(contract = %contract.to_raw(), "long authorisation asked for");
+            }
+            Some(Incoming::Answer(id, event)) => {
+                let offered = match &event {
+                    cocoon_role_client::AnswerEvent::Failed { .. } => self.offered(),
+                    _ => Vec::new(),
+                };
+                if self.requests.event(conn, id, event, &self.prices, &offered) == Left::Cancel {
+                    self.cancel(conn, id);
+                }
+            }
+        }
+    }
+
+    fn refresh_models(&mut self, conn: ConnId, now_ms: u64, after: &mut After) {
+        let Some(proxy) = self.proxies.get_mut(&conn) else { return };
+        if !proxy.session.is_ready()
+            || now_ms < proxy.models_asked_ms.saturating_add(MODELS_EVERY_MS)
+        {
+            return;
+        }
+        proxy.models_asked_ms = now_ms;
+        let turn = proxy.session.ask_models();
+        self.turned(conn, Ok(turn), now_ms, after);
+    }
+
+    fn send(&self, conn: ConnId, commands: Vec<Command>) {
+        let Some(proxy) = self.proxies.get(&conn) else { return };
+        for command in commands {
+            let sent: Result<(), SendFault> = match command {
+                Command::Query { id, data, timeout_ms } => {
+                    proxy.link.query(id, data, Duration::from_millis(timeout_ms))
+                }
+                Command::Message(data) => proxy.link.message(data),
+                Command::Answer { id, data } => proxy.link.answer(id, data),
+                Command::AnswerError { id, code, message } => {
+                    proxy.link.answer_error(id, code, message)
+                }
+            };
+            if let Err(fault) = sent {
+                tracing::warn!(?conn, %fault, "proxy does not take our messages");
+                proxy.link.close();
+            }
+        }
+    }
+
+    fn journal(&mut self, records: &[ChannelRecord], after: &mut After) {
+        if records.is_empty() {
+            return;
+        }
+        let records = records.iter().map(ChannelRecord::encode).collect();
+        if let Err(fault) = self.books.append(records) {
+            after.journal = Some(fault);
+        }
+    }
+}
