@@ -1,7 +1,10 @@
 //! Our compiled contracts on the real virtual machine with mainnet's fees.
 
+mod balance_sheet;
+mod books;
 mod cast;
 mod flows;
 mod report;
 mod script;
+mod stage;
 mod world;

@@ -75,6 +75,8 @@ fn with_op(op: u32, rest: &Cell) -> Cell {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         read_bytes(&bytes);
