@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use crate::digest::Digest32;
 use crate::verdict::{Outcome, PlatformId, Verdict};
 
-/// What a verdict is kept under: the evidence, and the version of the policy that judged.
-type Key = (Digest32, u64);
-
-/// A bounded store of accepted and refused verdicts with expiry and revocation.
+/// What a verdict is kept under: the digests of the evidence and of the policy that judged.
 ///
-/// Undecided verdicts are never kept: what cannot be checked now may be checked later. The
-/// oldest entry gives way when the store is full.
+/// The version of a policy alone would not do: two ports of one node may have different
+/// policies of the same version, and the verdict of the lax one must not serve the strict.
+type Key = (Digest32, Digest32);
+
+/// A bounded store of accepted verdicts with expiry and revocation.
+///
+/// Refusals are not kept, or strangers with garbage would push honest peers out; undecided
+/// verdicts neither, for what cannot be checked now may be checked later. The oldest entry
+/// gives way when the store is full.
 #[derive(Debug)]
 pub struct VerdictCache {
     entries: HashMap<Key, Entry>,
@@ -41,15 +45,10 @@ impl VerdictCache {
         }
     }
 
-    /// Returns the verdict over this evidence by this version of the policy, if it still
-    /// counts at `now_ms`. An expired one is dropped.
-    pub fn find(
-        &mut self,
-        evidence: Digest32,
-        policy_version: u64,
-        now_ms: u64,
-    ) -> Option<&Verdict> {
-        let key = (evidence, policy_version);
+    /// Returns the verdict over this evidence by this policy ([`crate::Policy::digest`]), if
+    /// it still counts at `now_ms`. An expired one is dropped.
+    pub fn find(&mut self, evidence: Digest32, policy: Digest32, now_ms: u64) -> Option<&Verdict> {
+        let key = (evidence, policy);
         let verdict = &self.entries.get(&key)?.verdict;
         // A clock that went backwards makes every entry stale rather than eternal.
         let in_force = verdict.decided_ms <= now_ms
@@ -62,12 +61,12 @@ impl VerdictCache {
         self.entries.get(&key).map(|entry| &entry.verdict)
     }
 
-    /// Keeps a verdict. Undecided ones are not kept.
+    /// Keeps a verdict if it accepts the peer.
     pub fn keep(&mut self, verdict: Verdict) {
-        if matches!(verdict.outcome(), Outcome::Undecided(_)) {
+        if verdict.outcome() != Outcome::Accept {
             return;
         }
-        let key = (verdict.evidence, verdict.policy_version);
+        let key = (verdict.evidence, verdict.policy);
         self.remove(&key);
         while self.entries.len() >= self.capacity {
             let Some((_, oldest)) = self.order.pop_first() else { break };
@@ -84,9 +83,9 @@ impl VerdictCache {
         self.forget(|verdict| verdict.platform.as_ref() == Some(platform))
     }
 
-    /// Forgets every verdict of another policy version. Returns how many.
-    pub fn retain_policy(&mut self, policy_version: u64) -> usize {
-        self.forget(|verdict| verdict.policy_version != policy_version)
+    /// Forgets every verdict of a policy that was replaced. Returns how many.
+    pub fn drop_policy(&mut self, policy: Digest32) -> usize {
+        self.forget(|verdict| verdict.policy == policy)
     }
 
     /// Forgets everything, because the collateral changed.

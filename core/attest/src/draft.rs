@@ -32,7 +32,12 @@ impl From<CannotCheck> for Obstacle {
 }
 
 impl Draft {
-    pub(crate) fn new(evidence: Digest32, policy: &Policy, now_ms: u64) -> Self {
+    pub(crate) fn new(
+        evidence: Digest32,
+        policy: &Policy,
+        policy_digest: Digest32,
+        now_ms: u64,
+    ) -> Self {
         let claims = ClaimKind::ALL
             .into_iter()
             .map(|kind| Claim {
@@ -48,6 +53,7 @@ impl Draft {
             claims,
             required: policy.required.clone(),
             evidence,
+            policy: policy_digest,
             policy_version: policy.version,
             measurement: None,
             platform: None,

@@ -37,4 +37,4 @@ pub use measurement::{Measurement, TdMeasurement};
 pub use policy::{Policy, PolicyMode, RegisteredPlatform};
 pub use roots::TrustRoots;
 pub use verdict::{Claim, ClaimKind, Finding, Outcome, PlatformId, Source, Verdict};
-pub use verifier::verify;
+pub use verifier::{Verifier, verify};

@@ -57,9 +57,12 @@ pub struct Policy {
     pub required: Vec<ClaimKind>,
     /// Image hashes of the root contract.
     pub image_hashes: Vec<Digest32>,
-    /// Rules for TDX; nothing means TDX is refused.
+    /// Rules for TDX; nothing means TDX is refused. A written policy has to say `[tdx]`.
+    #[serde(default)]
     pub tdx: Option<TdxPolicy>,
-    /// Rules for SEV-SNP; nothing means SEV-SNP is refused.
+    /// Rules for SEV-SNP; nothing means SEV-SNP is refused. A written policy has to say
+    /// `[snp]`.
+    #[serde(default)]
     pub snp: Option<SnpPolicy>,
     /// Rules for GPUs.
     pub gpu: GpuPolicy,
@@ -160,6 +163,15 @@ impl Policy {
             self.required.push(claim);
         }
         self
+    }
+
+    /// Returns SHA-256 over everything the policy says: equal digests judge alike.
+    #[must_use]
+    pub fn digest(&self) -> Digest32 {
+        // Writing plain data as JSON cannot fail; an empty text would only never be cached
+        // together with another policy's, since it is mixed with the version.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        Digest32::sha256(&[b"cocoon.policy.v1", &self.version.to_be_bytes(), &text])
     }
 
     /// Says whether the policy is in force at `now_ms`.

@@ -118,7 +118,9 @@ pub struct Verdict {
     pub required: Vec<ClaimKind>,
     /// SHA-256 over all evidence that was looked at.
     pub evidence: Digest32,
-    /// Version of the policy that judged.
+    /// Digest of the policy that judged, see [`crate::Policy::digest`].
+    pub policy: Digest32,
+    /// Version of the policy that judged, for people.
     pub policy_version: u64,
     /// What was measured, when hardware (or the fake) vouches for it.
     pub measurement: Option<Measurement>,

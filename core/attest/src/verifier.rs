@@ -1,19 +1,20 @@
 //! The one entry: evidence, collateral, policy and time in; a verdict out.
 
 use crate::binding;
+use crate::cache::VerdictCache;
 use crate::collateral::Collateral;
+use crate::digest::Digest32;
 use crate::draft::{Draft, Obstacle};
 use crate::evidence::{Binding, PeerEvidence};
-use crate::fault::{BadEvidence, CannotCheck};
+use crate::fault::{BadEvidence, CannotCheck, PolicyFault};
 use crate::policy::{Policy, PolicyMode};
-use crate::verdict::{ClaimKind, Source, Verdict};
+use crate::verdict::{ClaimKind, PlatformId, Source, Verdict};
 use crate::{gpu, site, snp, tdx};
 
 /// Judges `evidence` by `policy` at `now_ms` (Unix milliseconds).
 ///
 /// Never fails: what is wrong or missing is part of the verdict; ask [`Verdict::outcome`]
-/// what to do with the peer. Costs at most a few signature checks; keep the verdict in a
-/// [`crate::VerdictCache`].
+/// what to do with the peer. Costs about a dozen signature checks; a [`Verifier`] remembers.
 #[must_use]
 pub fn verify(
     evidence: &PeerEvidence,
@@ -21,7 +22,84 @@ pub fn verify(
     policy: &Policy,
     now_ms: u64,
 ) -> Verdict {
-    let mut draft = Draft::new(evidence.digest(), policy, now_ms);
+    judge((evidence, evidence.digest()), collateral, (policy, policy.digest()), now_ms)
+}
+
+/// Judges peers by one policy and remembers the verdicts.
+#[derive(Debug)]
+pub struct Verifier {
+    policy: Policy,
+    policy_digest: Digest32,
+    cache: VerdictCache,
+}
+
+impl Verifier {
+    /// Returns a verifier that keeps at most `capacity` verdicts for at most `max_age_ms`.
+    ///
+    /// # Errors
+    /// The policy contradicts itself: fix the configuration.
+    pub fn new(policy: Policy, capacity: usize, max_age_ms: u64) -> Result<Self, PolicyFault> {
+        policy.check()?;
+        let policy_digest = policy.digest();
+        Ok(Self { policy, policy_digest, cache: VerdictCache::new(capacity, max_age_ms) })
+    }
+
+    /// Returns the policy in use.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Replaces the policy; every kept verdict is forgotten.
+    ///
+    /// # Errors
+    /// The policy contradicts itself: the old one stays in use.
+    pub fn replace_policy(&mut self, policy: Policy) -> Result<(), PolicyFault> {
+        policy.check()?;
+        self.policy_digest = policy.digest();
+        self.policy = policy;
+        self.cache.clear();
+        Ok(())
+    }
+
+    /// Refuses a platform from now on, whatever was decided about it before. Every kept
+    /// verdict is forgotten, since the policy is another one now.
+    pub fn revoke_platform(&mut self, platform: PlatformId) {
+        self.policy.revoked_platforms.push(platform);
+        self.policy_digest = self.policy.digest();
+        self.cache.clear();
+    }
+
+    /// Returns a kept verdict over this evidence, so that nothing need be fetched for it.
+    pub fn known(&mut self, evidence: &PeerEvidence, now_ms: u64) -> Option<Verdict> {
+        self.cache.find(evidence.digest(), self.policy_digest, now_ms).cloned()
+    }
+
+    /// Judges evidence like [`verify`], from memory where the verdict still counts.
+    pub fn judge(
+        &mut self,
+        evidence: &PeerEvidence,
+        collateral: &Collateral,
+        now_ms: u64,
+    ) -> Verdict {
+        let digest = evidence.digest();
+        if let Some(verdict) = self.cache.find(digest, self.policy_digest, now_ms) {
+            return verdict.clone();
+        }
+        let policy = (&self.policy, self.policy_digest);
+        let verdict = judge((evidence, digest), collateral, policy, now_ms);
+        self.cache.keep(verdict.clone());
+        verdict
+    }
+}
+
+fn judge(
+    (evidence, evidence_digest): (&PeerEvidence, Digest32),
+    collateral: &Collateral,
+    (policy, policy_digest): (&Policy, Digest32),
+    now_ms: u64,
+) -> Verdict {
+    let mut draft = Draft::new(evidence_digest, policy, policy_digest, now_ms);
     if !policy.in_force(now_ms) {
         let why = CannotCheck::PolicyDates { version: policy.version };
         draft.obstructed(&ClaimKind::ALL, Source::Policy, &Obstacle::Cannot(why));

@@ -1,0 +1,286 @@
+//! Stories of the channel handshake, the failures of others included.
+
+mod party;
+
+use cocoon_attest::channel::{
+    ChannelRole, Demand, Effect, Handshake, HandshakeFault, Hello, Local, Message, Statement,
+};
+use cocoon_attest::{Binding, ClaimKind, Digest32, Finding, PeerEvidence};
+
+use party::{
+    Connection, NOW_MS, Party, Silent, Zero, local, mutual, oracle_offer, pump, verdict_over,
+};
+
+fn hello_of(effects: &[Effect]) -> Vec<u8> {
+    match effects {
+        [Effect::Send(bytes)] => bytes.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn both_sides_attest_and_the_channel_stands() {
+    let (mut worker, mut proxy) = mutual();
+    pump(&mut worker, &mut proxy, &Connection(1), &Connection(1)).unwrap();
+    assert!(worker.handshake.is_fresh() && proxy.handshake.is_fresh());
+}
+
+#[test]
+fn a_client_without_tee_verifies_a_proxy() {
+    let mut client = local(ChannelRole::Client, ChannelRole::Proxy);
+    client.announcement = None;
+    client.own_key = None;
+    let mut proxy = local(ChannelRole::Proxy, ChannelRole::Client);
+    proxy.demand = Demand::Nothing;
+    proxy.peer_key = None;
+    let (mut client, mut proxy) = (Party::new(client, 1), Party::new(proxy, 2));
+    pump(&mut client, &mut proxy, &Connection(1), &Connection(1)).unwrap();
+    assert!(client.handshake.is_fresh());
+    assert!(proxy.handshake.is_ready() && !proxy.handshake.is_fresh());
+}
+
+#[test]
+fn quote_from_another_session_relayed() {
+    // Both ends are honest, but somebody with leaked leaf keys sits between two sessions.
+    let (mut worker, mut proxy) = mutual();
+    let fault = pump(&mut worker, &mut proxy, &Connection(1), &Connection(2)).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::Refused(_)), "{fault}");
+    assert!(!worker.handshake.is_ready() && !proxy.handshake.is_ready());
+}
+
+#[test]
+fn yesterdays_quote() {
+    let (worker, mut proxy) = mutual();
+    // The offer answers another nonce of the very same connection.
+    let offer = oracle_offer(&worker.local, &[0x0d; 32], &Connection(1));
+    let hello = hello_of(&worker.first);
+    proxy.handshake.receive(&hello, &Connection(1), NOW_MS).unwrap();
+    let effects = proxy.handshake.receive(&offer, &Connection(1), NOW_MS).unwrap();
+    let [Effect::Verify(evidence)] = effects.as_slice() else { panic!("{effects:?}") };
+    let fault = proxy.handshake.judged(&verdict_over(evidence)).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::Refused(_)), "{fault}");
+}
+
+#[test]
+fn exporter_missing_on_either_side() {
+    for broken in [0, 1] {
+        for exporter in [&Silent as &dyn cocoon_attest::channel::Exporter, &Zero] {
+            let (mut worker, mut proxy) = mutual();
+            let good = Connection(1);
+            let fault = if broken == 0 {
+                pump(&mut worker, &mut proxy, exporter, &good)
+            } else {
+                pump(&mut worker, &mut proxy, &good, exporter)
+            }
+            .unwrap_err();
+            assert_eq!(fault, HandshakeFault::NoExporter);
+        }
+    }
+}
+
+#[test]
+fn reflection_of_our_own_messages() {
+    let (mut worker, _) = mutual();
+    let hello = hello_of(&worker.first);
+    let fault = worker.handshake.receive(&hello, &Connection(1), NOW_MS).unwrap_err();
+    assert_eq!(fault, HandshakeFault::Reflected);
+    // With another nonce, our own offer comes back to a node that talks to its own kind.
+    let mut node = Party::new(local(ChannelRole::Worker, ChannelRole::Worker), 1);
+    let mirror = Message::Hello(Hello {
+        role: ChannelRole::Worker,
+        nonce: node.nonce,
+        attests: true,
+        demands: true,
+    });
+    assert_eq!(
+        node.handshake.receive(&mirror.encode(), &Connection(1), NOW_MS).unwrap_err(),
+        HandshakeFault::Reflected
+    );
+}
+
+#[test]
+fn own_offer_reflected_under_another_hello() {
+    // A node talks to its own kind, so that roles alone cannot tell the two apart.
+    let mut node = Party::new(local(ChannelRole::Worker, ChannelRole::Worker), 1);
+    let hello = Hello { role: ChannelRole::Worker, nonce: [9; 32], attests: true, demands: true };
+    let effects =
+        node.handshake.receive(&Message::Hello(hello).encode(), &Connection(1), NOW_MS).unwrap();
+    let [Effect::Quote(statement)] = effects.as_slice() else { panic!("{effects:?}") };
+    let sent = node.handshake.quoted(Some(party::sign(statement))).unwrap();
+    let back = hello_of(&sent);
+    let effects = node.handshake.receive(&back, &Connection(1), NOW_MS).unwrap();
+    let [Effect::Verify(evidence)] = effects.as_slice() else { panic!("{effects:?}") };
+    let fault = node.handshake.judged(&verdict_over(evidence)).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::Refused(_)), "{fault}");
+}
+
+#[test]
+fn role_swap() {
+    let (mut worker, _) = mutual();
+    let hello = Hello { role: ChannelRole::Worker, nonce: [9; 32], attests: true, demands: true };
+    let hello = Message::Hello(hello).encode();
+    let fault = worker.handshake.receive(&hello, &Connection(1), NOW_MS).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::WrongRole { .. }), "{fault}");
+}
+
+#[test]
+fn downgrade_of_the_extension_bits() {
+    let (mut worker, proxy) = mutual();
+    let stripped = |party: &Party| {
+        let Message::Hello(hello) = Message::decode(&hello_of(&party.first)).unwrap() else {
+            panic!("a hello")
+        };
+        Message::Hello(Hello { attests: false, ..hello }).encode()
+    };
+    let fault =
+        worker.handshake.receive(&stripped(&proxy), &Connection(1), NOW_MS).unwrap_err();
+    assert_eq!(fault, HandshakeFault::Downgraded);
+    // Where the policy only wishes, the channel stands, but says that nothing is fresh.
+    let mut wishing = local(ChannelRole::Worker, ChannelRole::Proxy);
+    wishing.demand = Demand::IfAble;
+    wishing.announcement = None;
+    let mut wishing = Party::new(wishing, 1);
+    let effects =
+        wishing.handshake.receive(&stripped(&proxy), &Connection(1), NOW_MS).unwrap();
+    assert_eq!(effects, [Effect::Ready { fresh: false }]);
+    assert!(!wishing.handshake.is_fresh());
+}
+
+#[test]
+fn expected_value_is_compared_even_when_it_is_empty() {
+    // Evidence whose report data are empty, zero or shorter never matches.
+    let (worker, mut proxy) = mutual();
+    proxy.handshake.receive(&hello_of(&worker.first), &Connection(1), NOW_MS).unwrap();
+    let Message::Offer(mut offer) =
+        Message::decode(&oracle_offer(&worker.local, &proxy.nonce, &Connection(1))).unwrap()
+    else {
+        panic!("an offer")
+    };
+    offer.tdx_quote = Some(Vec::new());
+    let offer = Message::Offer(offer).encode();
+    let effects = proxy.handshake.receive(&offer, &Connection(1), NOW_MS).unwrap();
+    let [Effect::Verify(evidence)] = effects.as_slice() else { panic!("{effects:?}") };
+    let fault = proxy.handshake.judged(&verdict_over(evidence)).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::Refused(_)), "{fault}");
+}
+
+#[test]
+fn a_verdict_without_freshness_or_over_other_evidence_opens_nothing() {
+    let offered = || {
+        let (worker, mut proxy) = mutual();
+        proxy.handshake.receive(&hello_of(&worker.first), &Connection(1), NOW_MS).unwrap();
+        let offer = oracle_offer(&worker.local, &proxy.nonce, &Connection(1));
+        let effects = proxy.handshake.receive(&offer, &Connection(1), NOW_MS).unwrap();
+        let [Effect::Verify(evidence)] = effects.as_slice() else { panic!("{effects:?}") };
+        (proxy, evidence.clone())
+    };
+    let (mut proxy, evidence) = offered();
+    let good = verdict_over(&evidence);
+    assert_eq!(*good.finding(ClaimKind::Freshness), Finding::Holds);
+    for kind in [ClaimKind::Freshness, ClaimKind::KeyBinding] {
+        let (mut proxy, evidence) = offered();
+        let mut lax = verdict_over(&evidence);
+        lax.required.clear();
+        for claim in &mut lax.claims {
+            if claim.kind == kind {
+                claim.finding = Finding::NotClaimed;
+            }
+        }
+        let fault = proxy.handshake.judged(&lax).unwrap_err();
+        assert_eq!(fault, HandshakeFault::Unshown { claim: kind });
+    }
+    let other = PeerEvidence { public_key: [1; 32], ..*evidence };
+    let foreign = cocoon_attest::Verdict { evidence: other.digest(), ..good };
+    assert_eq!(proxy.handshake.judged(&foreign).unwrap_err(), HandshakeFault::ForeignVerdict);
+}
+
+#[test]
+fn statements_out_of_their_time_and_of_another_id() {
+    let refuse = |change: &dyn Fn(&mut Local), wanted: Option<Digest32>| {
+        let (mut worker, _) = mutual();
+        change(&mut worker.local);
+        let mut proxy = local(ChannelRole::Proxy, ChannelRole::Worker);
+        proxy.wanted_id = wanted;
+        let mut proxy = Party::new(proxy, 2);
+        proxy.handshake.receive(&hello_of(&worker.first), &Connection(1), NOW_MS).unwrap();
+        let offer = oracle_offer(&worker.local, &proxy.nonce, &Connection(1));
+        proxy.handshake.receive(&offer, &Connection(1), NOW_MS).unwrap_err()
+    };
+    let until = |not_after_s| {
+        move |local: &mut Local| {
+            if let Some(said) = &mut local.announcement {
+                said.not_after_s = not_after_s;
+            }
+        }
+    };
+    let past = refuse(&until(NOW_MS / 1000 - 1), None);
+    assert!(matches!(past, HandshakeFault::Lifetime { .. }), "{past}");
+    let far = refuse(&until(u64::MAX), None);
+    assert!(matches!(far, HandshakeFault::Lifetime { .. }), "{far}");
+    let other = refuse(&|_| {}, Some(Digest32::from([0x77; 32])));
+    assert!(matches!(other, HandshakeFault::WrongId { .. }), "{other}");
+}
+
+#[test]
+fn evidence_about_another_dialled_address_network_or_contract() {
+    let changes: [&dyn Fn(&mut Local); 4] = [
+        &|local| local.dialled_address = "203.0.113.9:11001".to_owned(),
+        &|local| local.network_id = -3,
+        &|local| local.root_contract = Digest32::from([8; 32]),
+        &|local| local.own_key = Some([0x55; 32]),
+    ];
+    for change in changes {
+        let (mut worker, mut proxy) = mutual();
+        change(&mut worker.local);
+        let mut worker = Party::new(worker.local, 1);
+        let fault = pump(&mut worker, &mut proxy, &Connection(1), &Connection(1)).unwrap_err();
+        assert!(matches!(fault, HandshakeFault::Refused(_)), "{fault}");
+    }
+}
+
+#[test]
+fn reordered_and_repeated_messages() {
+    let (worker, mut proxy) = mutual();
+    let offer = oracle_offer(&worker.local, &proxy.nonce, &Connection(1));
+    let fault = proxy.handshake.receive(&offer, &Connection(1), NOW_MS).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::OutOfOrder { .. }), "{fault}");
+    // After a fault nothing revives it.
+    let hello = hello_of(&worker.first);
+    assert!(proxy.handshake.receive(&hello, &Connection(1), NOW_MS).is_err());
+    let (worker, mut proxy) = mutual();
+    let hello = hello_of(&worker.first);
+    proxy.handshake.receive(&hello, &Connection(1), NOW_MS).unwrap();
+    let fault = proxy.handshake.receive(&hello, &Connection(1), NOW_MS).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::OutOfOrder { .. }), "{fault}");
+    let fault = Handshake::start(worker.local.clone(), [1; 32]).0.quoted(None).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::OutOfOrder { .. }), "{fault}");
+}
+
+#[test]
+fn a_tee_that_fails_or_an_offer_nobody_asked_for() {
+    let (mut worker, proxy) = mutual();
+    worker.handshake.receive(&hello_of(&proxy.first), &Connection(1), NOW_MS).unwrap();
+    assert_eq!(worker.handshake.quoted(None).unwrap_err(), HandshakeFault::NoQuote);
+    let mut public = local(ChannelRole::Proxy, ChannelRole::Worker);
+    public.demand = Demand::Nothing;
+    let mut public = Party::new(public, 2);
+    let (worker, _) = mutual();
+    public.handshake.receive(&hello_of(&worker.first), &Connection(1), NOW_MS).unwrap();
+    let offer = oracle_offer(&worker.local, &public.nonce, &Connection(1));
+    let fault = public.handshake.receive(&offer, &Connection(1), NOW_MS).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::OutOfOrder { .. }), "{fault}");
+}
+
+#[test]
+fn the_expected_statement_is_built_from_own_knowledge() {
+    let (worker, mut proxy) = mutual();
+    proxy.handshake.receive(&hello_of(&worker.first), &Connection(1), NOW_MS).unwrap();
+    let offer = oracle_offer(&worker.local, &proxy.nonce, &Connection(1));
+    let effects = proxy.handshake.receive(&offer, &Connection(1), NOW_MS).unwrap();
+    let [Effect::Verify(evidence)] = effects.as_slice() else { panic!("{effects:?}") };
+    let Binding::Channel(expected) = &evidence.binding else { panic!("{evidence:?}") };
+    let Statement { role, peer_role, verifier_nonce, .. } = **expected;
+    assert_eq!((role, peer_role), (ChannelRole::Worker, ChannelRole::Proxy));
+    assert_eq!(verifier_nonce, proxy.nonce);
+    assert_eq!(evidence.public_key, worker.local.own_key.unwrap());
+}
