@@ -7,7 +7,7 @@ use cocoon_gateway::upstream::NetworkStatus;
 use cocoon_gateway::{InferenceRequest, InferenceStream, ModelOffer, Upstream, UpstreamError};
 use cocoon_host::config::ConfigFault;
 use cocoon_host::peers::Presence;
-use cocoon_host::{Books, Stop, clock, keys, network};
+use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys, network};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
 use cocoon_role_client::{Ask, Identity};
 use cocoon_units::{ImageHash, RequestId};
@@ -84,7 +84,7 @@ impl Network {
         // A journal is never empty: its first record says whose it is.
         let mut snapshot = vec![b"cocoon-client".to_vec()];
         snapshot.extend(channels.snapshot().iter().map(ChannelRecord::encode));
-        let books = opening.start(snapshot)?;
+        let (books, book_events) = opening.start(snapshot)?;
 
         let presence = Presence::start(&key, stop).map_err(NetworkFault::Certificate)?;
         let (sender, events) = channel(EVENTS_MAX);
@@ -108,7 +108,8 @@ impl Network {
             proxy_wait: Duration::from_millis(config.proxy_wait_ms),
             links,
         });
-        tokio::spawn(run(Arc::clone(&shared), events, cancelled, kept, stop.clone()));
+        let inputs = Inputs { events, cancelled, book_events };
+        tokio::spawn(run(Arc::clone(&shared), inputs, kept, stop.clone()));
         Ok(Self { shared })
     }
 
@@ -123,11 +124,8 @@ impl Network {
         let Some((conn, proxy)) = state.ready_proxy(&request.model) else {
             return Err(Submitted::NoProxy(head));
         };
-        let headers: Vec<(&str, &[u8])> = request
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()))
-            .collect();
+        let headers: Vec<(&str, &[u8])> =
+            request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let timeout_ms = u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX);
         let ask = Ask {
             request: id,
@@ -269,13 +267,15 @@ impl Shared {
     }
 }
 
-async fn run(
-    shared: Arc<Shared>,
-    mut events: Receiver<LinkEvent>,
-    mut cancelled: UnboundedReceiver<RequestId>,
-    kept: Vec<KeptLink>,
-    stop: Stop,
-) {
+/// What the loop listens to.
+struct Inputs {
+    events: Receiver<LinkEvent>,
+    cancelled: UnboundedReceiver<RequestId>,
+    book_events: BooksEvents,
+}
+
+async fn run(shared: Arc<Shared>, inputs: Inputs, kept: Vec<KeptLink>, stop: Stop) {
+    let Inputs { mut events, mut cancelled, mut book_events } = inputs;
     let mut batch = Vec::with_capacity(BATCH);
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -294,6 +294,11 @@ async fn run(
                 }
             }
             Some(id) = cancelled.recv() => shared.cancel(id),
+            Some(event) = book_events.recv() => match event {
+                BooksEvent::Durable(_) => {}
+                BooksEvent::Stalled(fault) => tracing::error!(%fault, "journal waits"),
+                BooksEvent::Failed(fault) => after.journal = Some(fault),
+            },
             _ = ticks.tick() => shared.lock().tick(clock::now_ms(), &mut after),
         }
         if after.ready {

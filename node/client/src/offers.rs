@@ -1,7 +1,7 @@
 //! What can be asked for: the proxies' lists, with prices.
 
-use cocoon_gateway::upstream::WorkerOffer;
 use cocoon_gateway::ModelOffer;
+use cocoon_gateway::upstream::WorkerOffer;
 use cocoon_role_client::ModelWorkers;
 use cocoon_units::{Coefficient, Nanoton, PriceTable, adjust};
 use std::collections::BTreeMap;

@@ -130,12 +130,7 @@ impl Requests {
             .collect()
     }
 
-    fn head(
-        &mut self,
-        id: RequestId,
-        status: u16,
-        headers: &[(String, bytes::Bytes)],
-    ) -> Left {
+    fn head(&mut self, id: RequestId, status: u16, headers: &[(String, bytes::Bytes)]) -> Left {
         let Some(request) = self.open.get_mut(&id) else { return Left::Nothing };
         let Some(sender) = request.head.take() else { return Left::Nothing };
         let (feed, parts) = answer_channel(WINDOW_LEN);

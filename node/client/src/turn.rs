@@ -154,13 +154,7 @@ impl State {
         self.turned(conn, Ok(turn), now_ms, after);
     }
 
-    fn turned(
-        &mut self,
-        conn: ConnId,
-        turn: Result<Turn, Fault>,
-        now_ms: u64,
-        after: &mut After,
-    ) {
+    fn turned(&mut self, conn: ConnId, turn: Result<Turn, Fault>, now_ms: u64, after: &mut After) {
         let turn = match turn {
             Ok(turn) => turn,
             Err(fault) => {

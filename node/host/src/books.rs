@@ -8,13 +8,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// What the journal tells the loop.
 pub type BooksEvent = Event;
 
-/// A journal whose events arrive on a channel. At most one event per group commit waits, so the
-/// channel is bounded by the disk's speed.
+/// The writing end of a node's journal.
 pub struct Books {
     journal: Journal,
     ticket: u64,
-    events: UnboundedReceiver<BooksEvent>,
 }
+
+/// Where the journal's events arrive; the loop must take them. At most one event per group commit
+/// comes, so the disk's speed bounds what waits.
+pub type BooksEvents = UnboundedReceiver<BooksEvent>;
 
 /// A recovered journal that waits for its snapshot.
 pub struct Opening {
@@ -61,11 +63,6 @@ impl Books {
     pub fn segment_len(&self) -> u64 {
         self.journal.segment_len()
     }
-
-    /// The next event; `None` when the writer has ended.
-    pub async fn event(&mut self) -> Option<BooksEvent> {
-        self.events.recv().await
-    }
 }
 
 impl Opening {
@@ -79,12 +76,12 @@ impl Opening {
     ///
     /// # Errors
     /// [`Fault`]: the node must not start.
-    pub fn start(self, snapshot: Vec<Vec<u8>>) -> Result<Books, Fault> {
+    pub fn start(self, snapshot: Vec<Vec<u8>>) -> Result<(Books, BooksEvents), Fault> {
         let (sender, events): (UnboundedSender<BooksEvent>, _) = unbounded_channel();
         let journal = Journal::start(&self.options, self.key, snapshot, move |event| {
             // A loop that ended no longer listens.
             let _ = sender.send(event);
         })?;
-        Ok(Books { journal, ticket: 0, events })
+        Ok((Books { journal, ticket: 0 }, events))
     }
 }

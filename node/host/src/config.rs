@@ -5,8 +5,8 @@
 //! `listen_clients` of the proxy, `COCOON_PROXY_LIMITS__CONNECTIONS` is `connections` in `[limits]`.
 //! Flags set any member with `--set path.to.member=value`.
 
-use serde::Serialize;
 use cocoon_units::Address;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -179,10 +179,8 @@ pub fn address(member: &'static str, text: &str) -> Result<Address, ConfigFault>
 /// # Errors
 /// [`ConfigFault::Member`] for a negative number.
 pub fn count(member: &'static str, value: i32) -> Result<u32, ConfigFault> {
-    u32::try_from(value).map_err(|_| ConfigFault::Member {
-        member,
-        reason: format!("{value} cannot be negative"),
-    })
+    u32::try_from(value)
+        .map_err(|_| ConfigFault::Member { member, reason: format!("{value} cannot be negative") })
 }
 
 /// Reads a port of the reference's configuration, on loopback as the reference binds it; 0 is

@@ -11,5 +11,5 @@ pub mod peers;
 mod stop;
 pub mod telemetry;
 
-pub use books::{Books, BooksEvent};
+pub use books::{Books, BooksEvent, BooksEvents};
 pub use stop::Stop;

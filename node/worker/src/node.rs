@@ -1,0 +1,261 @@
+//! The worker's loop.
+
+use cocoon_channel::{ChannelRecord, Channels};
+use cocoon_contract::payment::PaymentKind;
+use cocoon_contract::root::RootState;
+use cocoon_host::config::ConfigFault;
+use cocoon_host::peers::Presence;
+use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys, network};
+use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
+use cocoon_role_worker::Identity;
+use cocoon_units::{Coefficient, ImageHash};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
+
+use crate::admin::{self, Admin, Order};
+use crate::backend::{Backend, BackendFault};
+use crate::config::{Checked, WorkerConfig};
+use crate::state::{Finished, State};
+
+/// Events taken in one turn of the loop.
+const BATCH: usize = 256;
+/// Events that wait for the loop before connections stop reading.
+const EVENTS_MAX: usize = 4096;
+/// How often sessions look at the clock and status pages are renewed.
+const TICK: Duration = Duration::from_millis(250);
+/// Pause between two probes of the model server (protocol notes, wire 4.9), and while it is away.
+const PROBE_EVERY: Duration = Duration::from_millis(1_500);
+const PROBE_AWAY: Duration = Duration::from_millis(200);
+
+/// A worker that cannot run.
+#[derive(Debug, Error)]
+pub enum WorkerFault {
+    /// The user's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
+    /// The model server's address.
+    #[error(transparent)]
+    Backend(#[from] BackendFault),
+    /// Key files.
+    #[error(transparent)]
+    Key(#[from] keys::KeyFault),
+    /// The journal.
+    #[error("journal: {0}")]
+    Journal(#[from] cocoon_journal::Fault),
+    /// The node's own certificate.
+    #[error("certificate: {0}")]
+    Certificate(String),
+    /// The registry lists no proxy that can be reached.
+    #[error("{0} lists no proxy with a readable address")]
+    NoProxies(String),
+    /// Status pages cannot be served.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Runs the worker until `stop`: then no new queries are taken, running ones get the configured
+/// time to end, and connections are closed.
+///
+/// # Errors
+/// [`WorkerFault`]: the node could not start, or its journal is gone.
+pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault> {
+    let checked = config.check()?;
+    let root = network::load_pseudo(&config.network_file)?;
+    let backend = Backend::new(&config.forward_to)?;
+    let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
+    let (channels, books, book_events) = open_books(&config.data_dir)?;
+
+    let presence = Presence::start(&key, stop).map_err(WorkerFault::Certificate)?;
+    let (sender, events) = channel(EVENTS_MAX);
+    let links = Links::new(LinkSettings::default(), sender);
+    let route = presence.route(&config.transport, config.work_bits_max);
+    let kept = dial(&Dialer::new(&links, route), &root, config)?;
+
+    let (finished_sender, finished) = unbounded_channel();
+    let identity = identity(config, checked, root);
+    let state = State::new(identity, channels, books, backend.clone(), finished_sender);
+    let (admin, orders) = Admin::new(config);
+    if let Some(address) = config.http {
+        admin::listen(address, admin.clone(), stop)
+            .await
+            .map_err(|source| WorkerFault::Listen { address, source })?;
+    }
+    let node = Node { state, links, events, finished, orders, book_events, admin, kept };
+    node.run(backend, Duration::from_secs(config.drain_s), stop).await
+}
+
+struct Node {
+    state: State,
+    links: Links,
+    events: Receiver<LinkEvent>,
+    finished: UnboundedReceiver<Finished>,
+    orders: Receiver<Order>,
+    book_events: BooksEvents,
+    admin: Admin,
+    kept: Vec<KeptLink>,
+}
+
+impl Node {
+    async fn run(
+        mut self,
+        backend: Backend,
+        drain: Duration,
+        stop: &Stop,
+    ) -> Result<(), WorkerFault> {
+        let mut probes = probe_for_ever(backend, stop.clone());
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut drained_by: Option<tokio::time::Instant> = None;
+        loop {
+            tokio::select! {
+                () = stop.asked(), if drained_by.is_none() => {
+                    drained_by = Some(tokio::time::Instant::now() + drain);
+                    self.state.announce(true);
+                }
+                count = self.events.recv_many(&mut batch, BATCH) => {
+                    let now_ms = clock::now_ms();
+                    for event in batch.drain(..) {
+                        self.state.event(event, now_ms);
+                    }
+                    if count == 0 {
+                        break;
+                    }
+                }
+                Some(finished) = self.finished.recv() => self.state.finished(&finished),
+                Some(up) = probes.recv() => {
+                    if up != self.state.backend_up {
+                        tracing::info!(up, "model server");
+                        self.state.backend_up = up;
+                        self.state.announce(drained_by.is_some());
+                    }
+                }
+                Some(event) = self.book_events.recv() => match event {
+                    BooksEvent::Durable(_) => {}
+                    BooksEvent::Stalled(fault) => tracing::error!(%fault, "journal waits"),
+                    BooksEvent::Failed(fault) => return Err(fault.into()),
+                },
+                Some(order) = self.orders.recv() => self.order(order, drained_by.is_some()),
+                _ = ticks.tick() => {
+                    self.state.tick(clock::now_ms());
+                    self.admin.publish(&self.state);
+                }
+            }
+            if let Some(fault) = self.state.take_journal_fault() {
+                return Err(fault.into());
+            }
+            let over = |deadline| tokio::time::Instant::now() >= deadline;
+            if drained_by.is_some_and(|deadline| self.state.running() == 0 || over(deadline)) {
+                break;
+            }
+        }
+        drop(self.kept);
+        drop(self.events);
+        self.links.close().await;
+        Ok(())
+    }
+
+    fn order(&mut self, order: Order, ending: bool) {
+        match order {
+            Order::Enable => self.state.admin_disabled = false,
+            Order::Disable => self.state.admin_disabled = true,
+            Order::Coefficient(coefficient) => self.state.set_coefficient(coefficient),
+        }
+        self.state.announce(ending);
+    }
+}
+
+/// Tells after each probe whether the model server is there.
+fn probe_for_ever(backend: Backend, stop: Stop) -> Receiver<bool> {
+    let (sender, probes) = channel(1);
+    tokio::spawn(async move {
+        loop {
+            let up = match backend.probe().await {
+                Ok(_) => true,
+                Err(fault) => {
+                    tracing::debug!(%fault, "probe of the model server");
+                    false
+                }
+            };
+            let pause = if up { PROBE_EVERY } else { PROBE_AWAY };
+            if sender.send(up).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = stop.asked() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    });
+    probes
+}
+
+fn open_books(data_dir: &Path) -> Result<(Channels, Books, BooksEvents), WorkerFault> {
+    let key = keys::load_or_make(&data_dir.join("journal.key"))?;
+    let opening = Books::open(&data_dir.join("journal"), &key, false)?;
+    let mut channels = Channels::new(PaymentKind::WorkerPayout);
+    for record in opening.records().iter().filter_map(|bytes| ChannelRecord::decode(bytes)) {
+        channels.apply(&record);
+    }
+    // A journal is never empty: its first record says whose it is.
+    let mut snapshot = vec![b"cocoon-worker".to_vec()];
+    snapshot.extend(channels.snapshot().iter().map(ChannelRecord::encode));
+    let (books, events) = opening.start(snapshot)?;
+    Ok((channels, books, events))
+}
+
+fn dial(
+    dialer: &Dialer,
+    root: &RootState,
+    config: &WorkerConfig,
+) -> Result<Vec<KeptLink>, WorkerFault> {
+    let mut endpoints: Vec<(u32, SocketAddr)> = root
+        .endpoints()
+        .map(|(seqno, endpoint)| (seqno, SocketAddr::V4(endpoint.workers)))
+        .collect();
+    if endpoints.is_empty() {
+        return Err(WorkerFault::NoProxies(config.network_file.display().to_string()));
+    }
+    // A random start spreads workers over proxies.
+    let start = usize::from_le_bytes(clock::random()) % endpoints.len();
+    endpoints.rotate_left(start);
+    Ok(endpoints
+        .into_iter()
+        .take(config.proxy_connections as usize)
+        .map(|(seqno, target)| dialer.keep(target, Tag(seqno.into())))
+        .collect())
+}
+
+fn identity(config: &WorkerConfig, checked: Checked, root: RootState) -> Identity {
+    let check = config.check_proxy_images || !config.is_test;
+    Identity {
+        owner: checked.owner,
+        wallet: checked.wallet,
+        model: checked.model,
+        coefficient: checked.coefficient,
+        max_active_requests: config.max_active_requests,
+        proxy_count: config.proxy_connections,
+        is_test: config.is_test,
+        is_testnet: config.is_testnet,
+        root: checked.root,
+        proxy_images: check
+            .then(|| root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect()),
+        network: root.network,
+    }
+}
+
+/// A price factor from the admin page's text, `1.5` for 1500 thousandths.
+pub(crate) fn coefficient(text: &str) -> Option<Coefficient> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let part: String = part.chars().chain("000".chars()).take(3).collect();
+    let milli = whole.parse::<i64>().ok()?.checked_mul(1000)?.checked_add(part.parse().ok()?)?;
+    Coefficient::new(milli).ok()
+}

@@ -1,0 +1,189 @@
+//! One running query: from the model server's bytes to the proxy's messages.
+
+use bytes::{Buf as _, Bytes};
+use cocoon_host::clock;
+use cocoon_openai::UsageCounter;
+use cocoon_openai::usage::BodyForm;
+use cocoon_role_worker::{AnswerWriter, Reject, Run};
+use cocoon_units::{Tokens, Usage};
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use memchr::memmem;
+use std::time::Duration;
+
+use crate::backend::{Backend, BackendFault};
+
+/// Bytes of the body that are put into one message when they are there at once.
+const PART_LEN: usize = 32 << 10;
+
+/// Where a query's messages go. The proxy's connection in the node; a list in tests.
+pub(crate) trait Sink: Send {
+    /// Sends one message; `false` when the connection is gone or stuck, and the query ends.
+    fn send(&mut self, message: Vec<u8>) -> impl Future<Output = bool> + Send;
+}
+
+/// How a query ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Tokens claimed from the proxy.
+    pub(crate) claimed: Tokens,
+    /// Whether the model server gave a whole answer.
+    pub(crate) complete: bool,
+}
+
+/// Runs a query to its end. `cancelled` completes when nobody wants the answer any more: the
+/// connection to the model server is dropped at once, which ends its work, and what was made until
+/// then is claimed.
+pub(crate) async fn run(
+    run: Run,
+    backend: &Backend,
+    sink: &mut impl Sink,
+    cancelled: impl Future<Output = ()>,
+) -> Ended {
+    let Run { backend: request, mut answer, backend_deadline_ms, .. } = run;
+    let mut meter = Meter::default();
+    let remaining = Duration::from_millis(backend_deadline_ms.saturating_sub(clock::now_ms()));
+    let work = work(&request, backend, sink, &mut answer, &mut meter);
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = cancelled => Outcome::Cancelled,
+        () = tokio::time::sleep(remaining) => Outcome::Failed(Reject::timeout()),
+    };
+    finish(outcome, &answer, &meter, sink).await
+}
+
+enum Outcome {
+    Complete,
+    Failed(Reject),
+    Cancelled,
+    ProxyGone,
+}
+
+async fn work(
+    request: &cocoon_role_worker::BackendRequest,
+    backend: &Backend,
+    sink: &mut impl Sink,
+    answer: &mut AnswerWriter,
+    meter: &mut Meter,
+) -> Outcome {
+    let response = match backend.send(request).await {
+        Ok(response) => response,
+        Err(fault) => return Outcome::Failed(reject(&fault)),
+    };
+    let (head, mut body) = response.into_parts();
+    let mut message = Vec::with_capacity(512);
+    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    answer.head(&mut message, head.status.as_u16(), headers, clock::now_ms());
+    if !sink.send(message).await {
+        return Outcome::ProxyGone;
+    }
+    let mut part = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => take(frame, meter, &mut part),
+            Err(fault) => return Outcome::Failed(Reject::backend(&fault.to_string())),
+        }
+        // What is there already goes into the same message.
+        let ended = gather(&mut body, meter, &mut part);
+        if !part.is_empty() {
+            let mut message = Vec::with_capacity(part.len() + 64);
+            answer.part(&mut message, &part);
+            part.clear();
+            if !sink.send(message).await {
+                return Outcome::ProxyGone;
+            }
+        }
+        match ended {
+            Gathered::More => {}
+            Gathered::End => break,
+            Gathered::Broken(reason) => return Outcome::Failed(Reject::backend(&reason)),
+        }
+    }
+    Outcome::Complete
+}
+
+enum Gathered {
+    More,
+    End,
+    Broken(String),
+}
+
+/// Takes the parts of the body that need no waiting.
+fn gather(body: &mut Incoming, meter: &mut Meter, part: &mut Vec<u8>) -> Gathered {
+    while part.len() < PART_LEN {
+        match body.frame().now_or_never() {
+            None => return Gathered::More,
+            Some(None) => return Gathered::End,
+            Some(Some(Ok(frame))) => take(frame, meter, part),
+            Some(Some(Err(fault))) => return Gathered::Broken(fault.to_string()),
+        }
+    }
+    Gathered::More
+}
+
+fn take(frame: hyper::body::Frame<Bytes>, meter: &mut Meter, part: &mut Vec<u8>) {
+    // Trailers do not travel.
+    if let Ok(data) = frame.into_data() {
+        meter.push(data.chunk());
+        part.extend_from_slice(&data);
+    }
+}
+
+async fn finish(
+    outcome: Outcome,
+    answer: &AnswerWriter,
+    meter: &Meter,
+    sink: &mut impl Sink,
+) -> Ended {
+    let now_ms = clock::now_ms();
+    let mut message = Vec::new();
+    let (claimed, complete) = match outcome {
+        Outcome::Complete => (answer.finish(&mut message, &meter.usage(), now_ms), true),
+        Outcome::Failed(reject) => {
+            (answer.fail(&mut message, &reject, &meter.usage_so_far(), now_ms), false)
+        }
+        Outcome::Cancelled => {
+            let reject = Reject { code: 653, message: "cancelled".into() };
+            (answer.fail(&mut message, &reject, &meter.usage_so_far(), now_ms), false)
+        }
+        Outcome::ProxyGone => return Ended { claimed: Tokens::ZERO, complete: false },
+    };
+    sink.send(message).await;
+    Ended { claimed, complete }
+}
+
+fn reject(fault: &BackendFault) -> Reject {
+    match fault {
+        BackendFault::Timeout(_) => Reject::timeout(),
+        _ => Reject::backend(&fault.to_string()),
+    }
+}
+
+/// Counts what the model server made.
+#[derive(Debug, Default)]
+struct Meter {
+    counter: UsageCounter,
+    events: u64,
+}
+
+impl Meter {
+    fn push(&mut self, bytes: &[u8]) {
+        self.counter.push(bytes);
+        if self.counter.form() == BodyForm::Events {
+            self.events += memmem::find_iter(bytes, b"\"content\":").count() as u64;
+        }
+    }
+
+    /// What the model server reported.
+    fn usage(&self) -> Usage {
+        self.counter.usage().unwrap_or_default()
+    }
+
+    /// What it reported, or, when it was stopped before it could, one token for each event with
+    /// content that had come: servers send one event for one token or more, so this never claims
+    /// too much.
+    fn usage_so_far(&self) -> Usage {
+        self.counter.usage().unwrap_or(Usage { completion: self.events, ..Usage::default() })
+    }
+}

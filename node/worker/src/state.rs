@@ -1,0 +1,318 @@
+//! Sessions with proxies, running queries, the worker's books.
+
+use cocoon_channel::{ChannelRecord, Channels, Command};
+use cocoon_host::{Books, clock};
+use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, SendFault};
+use cocoon_role_worker::{Fault, Identity, Incoming, ProxySession, Reject, Run, Turn};
+use cocoon_units::{Address, Coefficient, ImageHash, RequestId, Tokens};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use crate::backend::Backend;
+use crate::query::{self, Ended, Sink};
+
+/// Pause before a message is tried again on a connection that does not keep up.
+const STUCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// One connection to a proxy.
+struct Proxy {
+    session: ProxySession,
+    link: LinkHandle,
+}
+
+/// A query that ended, told by its task.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    conn: ConnId,
+    request: RequestId,
+    proxy: Option<Address>,
+    ended: Ended,
+}
+
+/// Totals for the status pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) queries: u64,
+    pub(crate) complete: u64,
+    pub(crate) failed: u64,
+    pub(crate) refused: u64,
+    pub(crate) tokens: u64,
+    pub(crate) faults: u64,
+}
+
+/// Everything the worker's loop owns.
+pub(crate) struct State {
+    pub(crate) identity: Identity,
+    pub(crate) channels: Channels,
+    pub(crate) books: Books,
+    pub(crate) counts: Counts,
+    pub(crate) backend_up: bool,
+    pub(crate) admin_disabled: bool,
+    proxies: HashMap<ConnId, Proxy>,
+    running: HashMap<(ConnId, RequestId), oneshot::Sender<()>>,
+    backend: Backend,
+    finished: UnboundedSender<Finished>,
+    journal_fault: Option<cocoon_journal::Fault>,
+}
+
+impl State {
+    pub(crate) fn new(
+        identity: Identity,
+        channels: Channels,
+        books: Books,
+        backend: Backend,
+        finished: UnboundedSender<Finished>,
+    ) -> Self {
+        Self {
+            identity,
+            channels,
+            books,
+            counts: Counts::default(),
+            backend_up: false,
+            admin_disabled: false,
+            proxies: HashMap::new(),
+            running: HashMap::new(),
+            backend,
+            finished,
+            journal_fault: None,
+        }
+    }
+
+    /// Queries running now.
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Proxies with a finished handshake.
+    pub(crate) fn ready_proxies(&self) -> usize {
+        self.proxies.values().filter(|proxy| proxy.session.is_ready()).count()
+    }
+
+    /// The journal's fault, when there was one: the node must end.
+    pub(crate) fn take_journal_fault(&mut self) -> Option<cocoon_journal::Fault> {
+        self.journal_fault.take()
+    }
+
+    /// Takes one event of a connection.
+    pub(crate) fn event(&mut self, event: LinkEvent, now_ms: u64) {
+        let conn = event.conn;
+        match event.event {
+            Event::Opened(opened) => self.opened(conn, opened),
+            Event::Closed(fault) => {
+                tracing::info!(?conn, %fault, "proxy connection closed");
+                self.forget(conn);
+            }
+            Event::DialFailed { target, fault, .. } => {
+                tracing::debug!(%target, %fault, "proxy cannot be reached");
+            }
+            Event::Message(data) => {
+                let Some(proxy) = self.proxies.get_mut(&conn) else { return };
+                let channels = &mut self.channels;
+                let turn = proxy.session.message(&self.identity, channels, now_ms, &data.0);
+                self.turned(conn, turn);
+            }
+            Event::Query { id, data } => {
+                let Some(proxy) = self.proxies.get(&conn) else { return };
+                let turn = proxy.session.queried(id, &data);
+                self.turned(conn, Ok(turn));
+            }
+            Event::Answer { id, data } => {
+                let Some(proxy) = self.proxies.get_mut(&conn) else { return };
+                let channels = &mut self.channels;
+                let turn = proxy.session.answered(&self.identity, channels, now_ms, id, &data);
+                self.turned(conn, turn);
+            }
+            Event::QueryFailed { id, code, message } => {
+                let Some(proxy) = self.proxies.get_mut(&conn) else { return };
+                let channels = &mut self.channels;
+                let turn = proxy.session.failed(channels, id, code, &message);
+                self.turned(conn, turn.map(|()| Turn::default()));
+            }
+        }
+    }
+
+    /// Time went by.
+    pub(crate) fn tick(&mut self, now_ms: u64) {
+        let conns: Vec<ConnId> = self.proxies.keys().copied().collect();
+        for conn in conns {
+            if let Some(proxy) = self.proxies.get_mut(&conn) {
+                let turn = proxy.session.tick(now_ms);
+                self.turned(conn, Ok(turn));
+            }
+        }
+    }
+
+    /// A query's task has ended.
+    pub(crate) fn finished(&mut self, finished: &Finished) {
+        self.running.remove(&(finished.conn, finished.request));
+        if finished.ended.complete {
+            self.counts.complete += 1;
+        } else {
+            self.counts.failed += 1;
+        }
+        self.counts.tokens = self.counts.tokens.saturating_add(finished.ended.claimed.0);
+        if finished.ended.claimed > Tokens::ZERO
+            && let Some(proxy) = finished.proxy
+        {
+            let record = self.channels.finished(proxy, finished.ended.claimed);
+            self.journal(record.as_slice());
+        }
+    }
+
+    /// Tells all proxies whether queries are wanted: not while the model server is away, the
+    /// operator says so, or the node ends.
+    pub(crate) fn announce(&mut self, ending: bool) {
+        let disabled = ending || self.admin_disabled || !self.backend_up;
+        for proxy in self.proxies.values_mut() {
+            if let Some(Command::Message(data)) = proxy.session.set_disabled(disabled) {
+                let _ = proxy.link.message(data);
+            }
+        }
+    }
+
+    /// Changes the price factor for later queries.
+    pub(crate) fn set_coefficient(&mut self, coefficient: Coefficient) {
+        self.identity.coefficient = coefficient;
+        for proxy in self.proxies.values() {
+            if let Some(Command::Message(data)) = proxy.session.new_coefficient(coefficient) {
+                let _ = proxy.link.message(data);
+            }
+        }
+    }
+
+    fn opened(&mut self, conn: ConnId, opened: Opened) {
+        if let Err(fault) =
+            self.identity.check_proxy_image(opened.identity.image_hash.map(ImageHash))
+        {
+            tracing::warn!(?conn, %fault, "proxy refused");
+            opened.link.close();
+            return;
+        }
+        let first_query = i64::from_le_bytes(clock::random());
+        let disabled = self.admin_disabled || !self.backend_up;
+        let (session, turn) = ProxySession::open(&self.identity, first_query, disabled);
+        self.proxies.insert(conn, Proxy { session, link: opened.link });
+        self.turned(conn, Ok(turn));
+    }
+
+    /// Ends what hangs on a connection that is gone. Dropping the senders cancels the queries:
+    /// nobody can take their answers any more.
+    fn forget(&mut self, conn: ConnId) {
+        if let Some(proxy) = self.proxies.remove(&conn) {
+            proxy.session.closed(&mut self.channels);
+            proxy.link.close();
+        }
+        self.running.retain(|(of, _), _| *of != conn);
+    }
+
+    fn turned(&mut self, conn: ConnId, turn: Result<Turn, Fault>) {
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(fault) => {
+                self.counts.faults += 1;
+                tracing::warn!(?conn, %fault, "proxy connection ended by us");
+                self.forget(conn);
+                return;
+            }
+        };
+        self.send(conn, turn.send);
+        self.journal(&turn.records);
+        match turn.incoming {
+            None => {}
+            Some(Incoming::Ready) => {
+                tracing::info!(?conn, "proxy ready");
+                // The model server's state may have changed during the handshake.
+                self.announce(false);
+            }
+            Some(Incoming::Run(run)) => self.start(conn, *run),
+            Some(Incoming::Refuse(answer)) => {
+                self.counts.refused += 1;
+                self.send(conn, vec![Command::Message(answer)]);
+            }
+            Some(Incoming::Cancel(request)) => {
+                self.running.remove(&(conn, request));
+            }
+            Some(Incoming::ChangeModel { query, .. }) => {
+                let message = "cannot change model: no script in config".to_owned();
+                self.send(conn, vec![Command::AnswerError { id: query, code: 602, message }]);
+            }
+        }
+    }
+
+    fn start(&mut self, conn: ConnId, run: Run) {
+        let Some(proxy) = self.proxies.get(&conn) else { return };
+        self.counts.queries += 1;
+        if self.running.len() >= self.identity.max_active_requests as usize {
+            self.counts.refused += 1;
+            let mut answer = Vec::new();
+            let usage = cocoon_units::Usage::default();
+            run.answer.fail(&mut answer, &Reject::busy(), &usage, clock::now_ms());
+            self.send(conn, vec![Command::Message(answer)]);
+            return;
+        }
+        let (cancel, cancelled) = oneshot::channel::<()>();
+        let request = run.request;
+        self.running.insert((conn, request), cancel);
+        let mut sink = LinkSink(proxy.link.clone());
+        let contract = proxy.session.proxy();
+        let (backend, finished) = (self.backend.clone(), self.finished.clone());
+        tokio::spawn(async move {
+            let cancelled = async {
+                // Sent or dropped: nobody wants the answer.
+                let _ = cancelled.await;
+            };
+            let ended = query::run(run, &backend, &mut sink, cancelled).await;
+            // The loop may have ended first.
+            let _ = finished.send(Finished { conn, request, proxy: contract, ended });
+        });
+    }
+
+    fn send(&self, conn: ConnId, commands: Vec<Command>) {
+        let Some(proxy) = self.proxies.get(&conn) else { return };
+        for command in commands {
+            let sent = match command {
+                Command::Query { id, data, timeout_ms } => {
+                    proxy.link.query(id, data, Duration::from_millis(timeout_ms))
+                }
+                Command::Message(data) => proxy.link.message(data),
+                Command::Answer { id, data } => proxy.link.answer(id, data),
+                Command::AnswerError { id, code, message } => {
+                    proxy.link.answer_error(id, code, message)
+                }
+            };
+            if let Err(fault) = sent {
+                tracing::warn!(?conn, %fault, "proxy does not take our messages");
+                proxy.link.close();
+            }
+        }
+    }
+
+    fn journal(&mut self, records: &[ChannelRecord]) {
+        if records.is_empty() {
+            return;
+        }
+        let records = records.iter().map(ChannelRecord::encode).collect();
+        if let Err(fault) = self.books.append(records) {
+            self.journal_fault = Some(fault);
+        }
+    }
+}
+
+/// Sends a query's messages to its proxy; waits while the connection does not keep up. The
+/// query's own deadline bounds the wait.
+struct LinkSink(LinkHandle);
+
+impl Sink for LinkSink {
+    async fn send(&mut self, message: Vec<u8>) -> bool {
+        let message = bytes::Bytes::from(message);
+        loop {
+            match self.0.message(message.clone()) {
+                Ok(()) => return true,
+                Err(SendFault::Stuck { .. }) => tokio::time::sleep(STUCK_PAUSE).await,
+                Err(_) => return false,
+            }
+        }
+    }
+}
