@@ -1,9 +1,11 @@
 //! Who is admitted: the policies of protocol notes 2.5, and what they find out about a peer.
 
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cocoon_attest::{Collateral, Outcome, Policy, Verdict};
+use cocoon_attest::{
+    Collateral, Outcome, PeerEvidence, PlatformId, Policy, PolicyFault, Verdict, Verifier,
+};
 
 use crate::certificate::PeerCertificate;
 use crate::fault::PolicyRefusal;
@@ -82,39 +84,67 @@ impl PeerPolicy for AnyPeer {
     }
 }
 
-/// A policy of `cocoon-attest` (`any`, `tee`, and `fake_tee` in builds that have the feature),
-/// with the collateral at hand. Both may be replaced while connections come in.
+/// Collateral that is at hand when a handshake needs it.
+pub trait CollateralSource: Send + Sync {
+    /// Returns what is kept for this peer's platform; what is absent makes claims unknown.
+    /// Called inside the handshake: it must not block. A source that fetches starts to do so
+    /// here and has it for the next attempt.
+    fn at_hand(&self, evidence: &PeerEvidence) -> Collateral;
+}
+
+/// The same collateral for everybody, such as that of the simulated platform.
+impl CollateralSource for Collateral {
+    fn at_hand(&self, _evidence: &PeerEvidence) -> Collateral {
+        self.clone()
+    }
+}
+
+/// Verdicts kept by one [`AttestedPeer`].
+const VERDICTS_MAX: usize = 10_000;
+
+/// Milliseconds after which a kept verdict is made anew, whatever its own dates say.
+const VERDICT_AGE_MS_MAX: u64 = 3_600_000;
+
+/// A policy of `cocoon-attest`: `any`, `tee`, and `fake_tee` in builds that have the feature.
+/// Remembers its verdicts. Cheap to clone; the policy may be replaced while peers come in.
 #[derive(Clone)]
 pub struct AttestedPeer {
-    state: Arc<RwLock<(Arc<Policy>, Arc<Collateral>)>>,
+    verifier: Arc<Mutex<Verifier>>,
+    collateral: Arc<dyn CollateralSource>,
 }
 
 impl AttestedPeer {
-    /// Judges by `policy` with `collateral`.
-    #[must_use]
-    pub fn new(policy: Policy, collateral: Collateral) -> Self {
-        Self { state: Arc::new(RwLock::new((Arc::new(policy), Arc::new(collateral)))) }
+    /// Judges by `policy` with what `collateral` has at hand.
+    ///
+    /// # Errors
+    /// The policy contradicts itself: fix the configuration.
+    pub fn new(policy: Policy, collateral: Arc<dyn CollateralSource>) -> Result<Self, PolicyFault> {
+        let verifier = Verifier::new(policy, VERDICTS_MAX, VERDICT_AGE_MS_MAX)?;
+        Ok(Self { verifier: Arc::new(Mutex::new(verifier)), collateral })
     }
 
-    /// Judges new peers by `policy` from now on.
-    pub fn replace_policy(&self, policy: Policy) {
-        self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner).0 = Arc::new(policy);
+    /// Judges new peers by `policy` from now on; open connections stay.
+    ///
+    /// # Errors
+    /// The policy contradicts itself: the old one stays in use.
+    pub fn replace_policy(&self, policy: Policy) -> Result<(), PolicyFault> {
+        self.verifier().replace_policy(policy)
     }
 
-    /// Judges new peers with `collateral` from now on.
-    pub fn replace_collateral(&self, collateral: Collateral) {
-        let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.1 = Arc::new(collateral);
+    /// Refuses a platform from now on; open connections stay.
+    pub fn revoke_platform(&self, platform: PlatformId) {
+        self.verifier().revoke_platform(platform);
     }
 
-    fn current(&self) -> (Arc<Policy>, Arc<Collateral>) {
-        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn verifier(&self) -> MutexGuard<'_, Verifier> {
+        self.verifier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for AttestedPeer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("AttestedPeer").field("policy", &self.current().0.name).finish()
+        let name = self.verifier().policy().name.clone();
+        formatter.debug_struct("AttestedPeer").field("policy", &name).finish_non_exhaustive()
     }
 }
 
@@ -124,9 +154,11 @@ impl PeerPolicy for AttestedPeer {
         peer: &PeerCertificate,
         now_unix_s: u64,
     ) -> Result<PeerIdentity, PolicyRefusal> {
-        let (policy, collateral) = self.current();
         let now_ms = now_unix_s.saturating_mul(1_000);
-        let verdict = cocoon_attest::verify(&peer.evidence, &collateral, &policy, now_ms);
+        let collateral = self.collateral.at_hand(&peer.evidence);
+        let mut verifier = self.verifier();
+        let verdict = verifier.judge(&peer.evidence, &collateral, now_ms);
+        let policy = || verifier.policy().name.clone();
         match verdict.outcome() {
             Outcome::Accept => Ok(PeerIdentity {
                 image_hash: verdict.image_hash().map(|hash| hash.0),
@@ -134,12 +166,11 @@ impl PeerPolicy for AttestedPeer {
                 ..PeerIdentity::of_key(peer.public_key)
             }),
             Outcome::Refuse(bad) => {
-                Err(PolicyRefusal::Refused { policy: policy.name.clone(), reason: bad.to_string() })
+                Err(PolicyRefusal::Refused { policy: policy(), reason: bad.to_string() })
             }
-            Outcome::Undecided(obstacle) => Err(PolicyRefusal::CannotDecide {
-                policy: policy.name.clone(),
-                reason: obstacle.to_string(),
-            }),
+            Outcome::Undecided(obstacle) => {
+                Err(PolicyRefusal::CannotDecide { policy: policy(), reason: obstacle.to_string() })
+            }
         }
     }
 }
