@@ -18,27 +18,38 @@ use crate::config::Limits;
 
 /// Requests that a connection is working on; shared between the adapter and the answers.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Work(Arc<AtomicUsize>);
+pub(crate) struct Work(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    running: AtomicUsize,
+    begun: AtomicUsize,
+}
 
 impl Work {
     /// Counts one request until the guard is dropped.
     pub(crate) fn begin(&self) -> WorkGuard {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.0.running.fetch_add(1, Ordering::AcqRel);
+        self.0.begun.fetch_add(1, Ordering::AcqRel);
         WorkGuard(self.0.clone())
     }
 
     fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 0
+        self.0.running.load(Ordering::Acquire) == 0
+    }
+
+    fn begun(&self) -> usize {
+        self.0.begun.load(Ordering::Acquire)
     }
 }
 
 /// Held by an answer until it is written or given up.
 #[derive(Debug)]
-pub(crate) struct WorkGuard(Arc<AtomicUsize>);
+pub(crate) struct WorkGuard(Arc<Counts>);
 
 impl Drop for WorkGuard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -76,6 +87,7 @@ pub(crate) struct Watched<S> {
     work: Work,
     deadlines: Deadlines,
     phase: Phase,
+    begun: usize,
     /// When the present phase must end. The timer may stand earlier: moving it for every request
     /// would cost more than letting it fire in vain now and then.
     read_until: Instant,
@@ -92,6 +104,7 @@ impl<S> Watched<S> {
             work,
             deadlines,
             phase: Phase::Idle,
+            begun: 0,
             read_until,
             read_timer: Box::pin(tokio::time::sleep_until(read_until)),
             write_until: None,
@@ -101,20 +114,21 @@ impl<S> Watched<S> {
 
     /// After a read that brought nothing yet.
     fn watch_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.work.is_idle() {
+        let begun = self.work.begun();
+        if begun != self.begun {
+            self.begun = begun;
             self.phase = Phase::Busy;
-            return Poll::Pending;
-        }
-        if self.phase == Phase::Busy {
-            self.phase = Phase::Idle;
-            self.read_until = Instant::now() + self.deadlines.idle;
-            if self.read_timer.is_elapsed() || self.read_timer.deadline() > self.read_until {
-                self.read_timer.as_mut().reset(self.read_until);
-            }
         }
         loop {
+            if self.phase == Phase::Busy {
+                // hyper need not read again when an answer ends, so the timer looks once per idle
+                // time whether the connection has become idle: it is closed after one to two.
+                let idle = self.work.is_idle();
+                self.phase = if idle { Phase::Idle } else { Phase::Busy };
+                self.read_until = Instant::now() + self.deadlines.idle;
+            }
             ready!(self.read_timer.as_mut().poll(cx));
-            if Instant::now() >= self.read_until {
+            if self.phase != Phase::Busy && Instant::now() >= self.read_until {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             let until = self.read_until;

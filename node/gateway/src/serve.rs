@@ -147,7 +147,7 @@ impl<U: Upstream> Server<U> {
 
 /// What is sent to a connection above the limit.
 const FULL_HOUSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
-Content-Length: 155\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+Content-Length: 150\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
 {\"error\":{\"message\":\"This gateway has no room for another connection. Try again in a second.\",\
 \"type\":\"api_error\",\"param\":null,\"code\":\"gateway_busy\"}}\n";
 

@@ -1,0 +1,153 @@
+//! Idempotency keys, API keys and TLS.
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cocoon_gateway::UpstreamError;
+use cocoon_gateway::config::TlsFiles;
+use cocoon_gateway::keys::{KeyFile, KeyLimits};
+use support::{CHAT, Client, Running, chat_body, failed, post, record};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const KEYED: &str = "idempotency-key: k1\r\n";
+const STREAM: &str = ",\"stream\":true";
+
+async fn keyed(gateway: &Running, body: &str) -> Client {
+    let mut client = gateway.connect().await;
+    client.write(post("/v1/chat/completions", KEYED, body).as_bytes()).await;
+    client
+}
+
+#[tokio::test]
+async fn the_same_key_runs_once() {
+    let mut gateway = Running::start().await;
+    let body = chat_body("held", STREAM);
+    let mut first = keyed(&gateway, &body).await;
+    gateway.seen.fed.recv().await.unwrap();
+    let feed = gateway.network.take_feed();
+    feed.push(Bytes::from_static(b"data: {\"one\":1}\n\n")).unwrap();
+    first.until("one").await;
+    let mut second = keyed(&gateway, &body).await;
+    second.until("one").await;
+    drop(first);
+    feed.push(Bytes::from_static(b"data: [DONE]\n\n")).unwrap();
+    feed.finish(record());
+    assert!(second.answer().await.body.ends_with("data: [DONE]\n\n"));
+    let third = keyed(&gateway, &body).await.answer().await;
+    assert_eq!(third.body, "data: {\"one\":1}\n\ndata: [DONE]\n\n");
+    assert_eq!(gateway.network.runs(), 1);
+    assert!(gateway.seen.cancelled.try_recv().is_err(), "the first user's leaving cancels nothing");
+    let other = keyed(&gateway, &chat_body("echo", "")).await.answer().await;
+    assert_eq!((other.status, other.code().as_str()), (422, "idempotency_conflict"));
+}
+
+#[tokio::test]
+async fn unpaid_failures_may_be_tried_again() {
+    let mut gateway = Running::start().await;
+    let body = chat_body("held", "");
+    let mut first = keyed(&gateway, &body).await;
+    gateway.seen.fed.recv().await.unwrap();
+    gateway.network.take_feed().finish(failed(UpstreamError::ProxyLost));
+    assert_eq!(first.answer().await.status, 502);
+    let mut again = keyed(&gateway, &body).await;
+    gateway.seen.fed.recv().await.unwrap();
+    let feed = gateway.network.take_feed();
+    feed.push(Bytes::from_static(CHAT.as_bytes())).unwrap();
+    feed.finish(record());
+    assert_eq!(again.answer().await.status, 200);
+    assert_eq!(gateway.network.runs(), 2);
+    assert_eq!(keyed(&gateway, &body).await.answer().await.body, CHAT);
+    assert_eq!(gateway.network.runs(), 2);
+    let busy = chat_body("busy", "");
+    let headers = "idempotency-key: k2\r\n";
+    for runs in 3..5 {
+        assert_eq!(gateway.post_with("/v1/chat/completions", headers, &busy).await.status, 429);
+        assert_eq!(gateway.network.runs(), runs);
+    }
+}
+
+#[tokio::test]
+async fn answers_too_long_to_keep_are_not_paid_twice_either() {
+    let gateway = Running::start_with(|config| config.limits.kept_answer_bytes = 10).await;
+    let body = chat_body("echo", STREAM);
+    assert_eq!(keyed(&gateway, &body).await.answer().await.status, 200);
+    assert_eq!(keyed(&gateway, &body).await.answer().await.status, 409);
+    assert_eq!(gateway.network.runs(), 1);
+}
+
+#[tokio::test]
+async fn keys_are_required_where_they_are_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.json");
+    let limits = KeyLimits {
+        models: vec!["echo".into(), "held".into()],
+        budget_nanoton: Some(2000),
+        ..KeyLimits::default()
+    };
+    let (key, _) = KeyFile::open(&path).unwrap().create("team", limits, 1).unwrap();
+    let mut gateway = Running::start_with(|config| {
+        config.require_keys = Some(true);
+        config.keys_file = Some(path.clone());
+    })
+    .await;
+    let send = |headers: String, model: &str| {
+        post("/v1/chat/completions", &headers, &chat_body(model, ""))
+    };
+    assert_eq!(gateway.send(&send(String::new(), "echo")).await.status, 401);
+    let wrong = gateway.send(&send("authorization: Bearer sk-no\r\n".into(), "echo")).await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (401, "invalid_api_key"));
+    let bearer = format!("authorization: Bearer {key}\r\n");
+    assert_eq!(gateway.send(&send(bearer.clone(), "other")).await.status, 403);
+    assert_eq!(gateway.send("GET /v1/models HTTP/1.1\r\nhost: t\r\n\r\n").await.status, 401);
+    assert_eq!(gateway.send("GET /health HTTP/1.1\r\nhost: t\r\n\r\n").await.status, 200);
+    assert_eq!(gateway.send(&send(format!("x-api-key: {key}\r\n"), "echo")).await.status, 200);
+    // A user who leaves is charged for what was made.
+    let mut client = gateway.connect().await;
+    client.write(send(bearer.clone(), "held").as_bytes()).await;
+    gateway.seen.fed.recv().await.unwrap();
+    drop(client);
+    assert_eq!(gateway.seen.cancelled.recv().await.as_deref(), Some("held"));
+    gateway.network.take_feed().finish(record());
+    let deadline = tokio::time::Instant::now() + support::SOON;
+    loop {
+        let answer = gateway.send(&send(bearer.clone(), "echo")).await;
+        if (answer.status, answer.code().as_str()) == (402, "key_budget_used") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn own_certificates_serve_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let files = TlsFiles {
+        certificates: folder.path().join("cert.pem"),
+        private_key: folder.path().join("key.pem"),
+    };
+    std::fs::write(&files.certificates, made.cert.pem()).unwrap();
+    std::fs::write(&files.private_key, made.signing_key.serialize_pem()).unwrap();
+    let gateway = Running::start_with(|config| config.tls = Some(files)).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    let stream = gateway.connect().await.stream;
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    stream
+        .write_all(b"GET /health HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.ends_with("{\"status\":\"ok\"}"), "{text}");
+}
