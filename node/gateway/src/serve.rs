@@ -201,7 +201,7 @@ impl<U: Upstream> Session<U> {
             .max_headers(limits.head_lines)
             .max_header_size(limits.head_bytes)
             .max_buf_size(limits.head_bytes.max(64 * 1024))
-            .pipeline_flush(true)
+            // Not `pipeline_flush`: with it hyper keeps back its 400 and 431 to broken heads.
             .serve_connection(io, service);
         tokio::pin!(connection);
         let mut cut = self.closed.clone();
