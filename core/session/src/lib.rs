@@ -29,6 +29,7 @@ mod connection;
 mod encoded;
 mod event;
 mod fault;
+pub mod fuzz;
 mod input;
 mod limits;
 mod output;

@@ -159,6 +159,11 @@ proptest! {
         feed(accepting, hello, &chunks)?;
     }
 
+    #[test]
+    fn the_fuzz_target_holds(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        cocoon_session::fuzz::connection(&data);
+    }
+
     /// The same for frames whose header is right, so that the packets themselves are reached.
     #[test]
     fn arbitrary_packets_never_panic(

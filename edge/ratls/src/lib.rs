@@ -39,6 +39,7 @@ mod certificate;
 mod credentials;
 mod der;
 mod fault;
+pub mod fuzz;
 mod handshake;
 mod key;
 mod policy;
