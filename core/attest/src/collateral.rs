@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::PeerEvidence;
-use crate::fault::BadEvidence;
+use crate::fault::{BadEvidence, CannotCheck};
 use crate::snp::SnpProduct;
+use crate::tdx::TdxDates;
 
 /// Collateral of a TDX platform in the structure of Intel's DCAP: TCB info, QE identity and
 /// two revocation lists with their issuer chains.
@@ -38,6 +39,40 @@ pub struct Collateral {
     pub tdx: Option<TdxCollateral>,
     /// For SEV-SNP reports.
     pub snp: Option<SnpCollateral>,
+}
+
+/// From when until when collateral counts, Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollateralDates {
+    /// Latest issue date of its items.
+    pub issued_s: u64,
+    /// Earliest date by which an item is to be renewed.
+    pub next_update_s: u64,
+}
+
+impl Collateral {
+    /// Checks the dates of everything inside at `now_s`; signatures are looked at only
+    /// together with evidence.
+    ///
+    /// # Errors
+    /// [`CannotCheck`]: an item is absent, unreadable, stale or from the future.
+    pub fn dates(&self, now_s: u64) -> Result<CollateralDates, CannotCheck> {
+        let mut dates = Vec::new();
+        if let Some(tdx) = &self.tdx {
+            let TdxDates { issued_s, next_update_s, .. } = crate::tdx::collateral_dates(tdx, now_s)?;
+            dates.push(CollateralDates { issued_s, next_update_s });
+        }
+        if let Some(snp) = &self.snp {
+            dates.push(crate::snp::collateral_dates(snp, now_s)?);
+        }
+        dates
+            .into_iter()
+            .reduce(|left, right| CollateralDates {
+                issued_s: left.issued_s.max(right.issued_s),
+                next_update_s: left.next_update_s.min(right.next_update_s),
+            })
+            .ok_or(CannotCheck::NoCollateral { what: "the collateral" })
+    }
 }
 
 /// Issuer of a PCK certificate, as PCCS names it.

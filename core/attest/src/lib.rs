@@ -18,6 +18,7 @@ pub mod gpu;
 mod measurement;
 mod policy;
 mod roots;
+pub mod sgx;
 mod site;
 pub mod snp;
 pub mod tdx;
@@ -26,7 +27,9 @@ mod verifier;
 
 pub use binding::certificate_report_data;
 pub use cache::VerdictCache;
-pub use collateral::{Collateral, CollateralNeed, PckIssuer, SnpCollateral, TdxCollateral};
+pub use collateral::{
+    Collateral, CollateralDates, CollateralNeed, PckIssuer, SnpCollateral, TdxCollateral,
+};
 pub use digest::{Digest, Digest32, Digest48};
 pub use evidence::{
     Binding, EVENT_LOG_LIMIT, ExtensionKind, ExtensionUse, OID_PREFIX, PeerEvidence, QUOTE_LIMIT,

@@ -2,12 +2,13 @@
 
 use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::report::{self, SnpReport};
 use super::vcek::Vcek;
 use super::{SnpPolicy, SnpProduct};
 use crate::chain;
-use crate::collateral::{CollateralNeed, SnpCollateral};
+use crate::collateral::{CollateralDates, CollateralNeed, SnpCollateral};
 use crate::digest::Digest48;
 use crate::draft::Obstacle;
 use crate::evidence::VCEK_LIMIT;
@@ -76,6 +77,17 @@ pub(crate) fn collateral_need(vcek_pem: &[u8]) -> Result<CollateralNeed, BadEvid
     let der = vcek_der(vcek_pem)?;
     let vcek = Vcek::of(&vcek_certificate(&der)?)?;
     Ok(CollateralNeed::Snp { product: vcek.product })
+}
+
+/// Checks the dates of AMD's revocation list; its certificates live for decades.
+pub(crate) fn collateral_dates(
+    collateral: &SnpCollateral,
+    now_s: u64,
+) -> Result<CollateralDates, CannotCheck> {
+    let list =
+        chain::revocation_list(&collateral.crl).map_err(|detail| untrusted(AMD_CRL, detail))?;
+    let (issued_s, next_update_s) = list_dates(&list, now_s)?;
+    Ok(CollateralDates { issued_s, next_update_s })
 }
 
 fn vcek_der(pem: &[u8]) -> Result<Vec<u8>, BadEvidence> {
@@ -156,10 +168,7 @@ fn not_revoked(
         return Err(CannotCheck::NoCollateral { what: AMD_CRL }.into());
     }
     let list = chain::revocation_list(crl).map_err(fault)?;
-    let issued_s = u64::try_from(list.last_update().timestamp()).unwrap_or(0);
-    let next = list.next_update().ok_or_else(|| fault("it has no nextUpdate".to_owned()))?;
-    let next_s = u64::try_from(next.timestamp()).unwrap_or(0);
-    tdx::in_dates(AMD_CRL, issued_s, next_s, now_s)?;
+    let (issued_s, next_s) = list_dates(&list, now_s)?;
     chain::list_issued_by(&list, ark).map_err(fault)?;
     let listed = |certificate: &X509Certificate<'_>| {
         list.iter_revoked_certificates().any(|entry| entry.raw_serial() == certificate.raw_serial())
@@ -174,6 +183,17 @@ fn not_revoked(
         let detail = "revoked".to_owned();
         return Err(BadEvidence::Certificate { what: VCEK, detail }.into());
     }
+    Ok((issued_s, next_s))
+}
+
+fn list_dates(
+    list: &CertificateRevocationList<'_>,
+    now_s: u64,
+) -> Result<(u64, u64), CannotCheck> {
+    let issued_s = u64::try_from(list.last_update().timestamp()).unwrap_or(0);
+    let next = list.next_update().ok_or_else(|| untrusted(AMD_CRL, "it has no nextUpdate"))?;
+    let next_s = u64::try_from(next.timestamp()).unwrap_or(0);
+    tdx::in_dates(AMD_CRL, issued_s, next_s, now_s)?;
     Ok((issued_s, next_s))
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest48;
 
-pub(crate) use genuine::collateral_need;
+pub(crate) use genuine::{collateral_dates, collateral_need};
 pub(crate) use judge::judge;
 pub use report::{GuestPolicy, REPORT_LEN, SnpReport};
 pub use vcek::{SnpTcb, Vcek};

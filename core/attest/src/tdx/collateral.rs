@@ -55,7 +55,7 @@ pub fn collateral_dates(collateral: &TdxCollateral, now_s: u64) -> Result<TdxDat
 }
 
 /// Returns the DER of the trusted root that the issuer chain of the TCB info ends in.
-pub(super) fn trusted_root(
+pub(crate) fn trusted_root(
     collateral: &TdxCollateral,
     roots: &TrustRoots,
 ) -> Result<Vec<u8>, CannotCheck> {

@@ -76,7 +76,7 @@ pub(crate) fn collateral_need(quote: &[u8]) -> Result<CollateralNeed, BadEvidenc
     Ok(CollateralNeed::Tdx { fmspc, issuer })
 }
 
-fn parse(quote: &[u8]) -> Result<dcap_qvl::quote::Quote, BadEvidence> {
+pub(crate) fn parse(quote: &[u8]) -> Result<dcap_qvl::quote::Quote, BadEvidence> {
     if quote.len() > QUOTE_LIMIT {
         return Err(BadEvidence::TooLong { what: QUOTE, len: quote.len(), limit: QUOTE_LIMIT });
     }
@@ -84,7 +84,7 @@ fn parse(quote: &[u8]) -> Result<dcap_qvl::quote::Quote, BadEvidence> {
 }
 
 /// Checks that the quote's own chain ends in a trusted key, before anything is fetched for it.
-fn quote_root(
+pub(crate) fn quote_root(
     quote: &dcap_qvl::quote::Quote,
     roots: &TrustRoots,
 ) -> Result<Digest48, BadEvidence> {
@@ -102,7 +102,7 @@ fn quote_root(
 }
 
 /// Finds out whether a failed verification is the peer's fault or the collateral's.
-fn blame(error: &anyhow::Error, collateral: &TdxCollateral, root: &[u8]) -> Obstacle {
+pub(crate) fn blame(error: &anyhow::Error, collateral: &TdxCollateral, root: &[u8]) -> Obstacle {
     if let Err(cannot) = check_signatures(collateral, root) {
         return cannot.into();
     }

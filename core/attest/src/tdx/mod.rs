@@ -13,7 +13,8 @@ use crate::digest::Digest48;
 pub(crate) use collateral::in_dates;
 pub use collateral::{TdxDates, collateral_dates};
 pub use eventlog::{DEBUG_EVENT, EventLog, GPU_EVENT, READY_EVENT, ReplayStep, SPEC_EVENT};
-pub(crate) use genuine::collateral_need;
+pub(crate) use collateral::trusted_root;
+pub(crate) use genuine::{blame, collateral_need, parse, quote_root};
 pub(crate) use judge::judge;
 pub use report::TdReport;
 
