@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::books::{Books, Step};
 use crate::cast;
-use crate::stage::{DAY_S, SECRET, Stage, client_owner, exit, paid, worker_owner};
+use crate::stage::{DAY_S, SECRET, Stage, client_owner, exit, worker_owner};
 use crate::world::{Exit, Tx};
 
 const CLIENTS: usize = 3;
@@ -150,16 +150,16 @@ fn check(stage: &Stage, books: &Books, gas: &GasMoney) {
 fn check_receipts(stage: &Stage, txs: &[Tx], before: &Books, after: &Books) {
     for n in 0..CLIENTS {
         let received = after.clients[n].received - before.clients[n].received;
-        assert_eq!(paid(txs, client_owner(n)), received);
+        assert_eq!(stage.paid(txs, client_owner(n)), received);
     }
     for n in 0..WORKERS {
         let received = after.workers[n].received - before.workers[n].received;
-        assert_eq!(paid(txs, worker_owner(n)), received);
+        assert_eq!(stage.paid(txs, worker_owner(n)), received);
     }
     let is_text = txs.first().is_some_and(|tx| tx.body.bit_len() == 40);
     if !is_text {
         let received = after.owner_received - before.owner_received;
-        assert_eq!(paid(txs, stage.proxy_owner), received);
+        assert_eq!(stage.paid(txs, stage.proxy_owner), received);
     }
     assert!(txs.iter().all(|tx| tx.action_code.is_none_or(|code| code == 0)), "actions go through");
 }

@@ -172,6 +172,12 @@ impl Stage {
         self.send(from, self.workers[n], GAS, &body)
     }
 
+    /// What the proxy contract paid to `to`.
+    pub(crate) fn paid(&self, txs: &[Tx], to: Address) -> u64 {
+        let by_proxy = payouts_of(txs, to).filter(|tx| tx.from == Some(self.proxy));
+        by_proxy.map(|tx| tx.value.0).sum()
+    }
+
     pub(crate) fn proxy_state(&self) -> ProxyState {
         ProxyState::parse(&self.world.data(self.proxy).expect("deployed")).expect("proxy").0
     }
@@ -195,12 +201,15 @@ pub(crate) fn exit(txs: &[Tx]) -> i32 {
     }
 }
 
-/// What went to `to` as payouts.
-pub(crate) fn paid(txs: &[Tx], to: Address) -> u64 {
-    let is_payout = |tx: &&Tx| {
-        tx.to == to && matches!(Body::parse(&tx.body), Ok(Body::Payout { .. }))
-    };
-    txs.iter().filter(is_payout).map(|tx| tx.value.0).sum()
+/// What went to `to` as payouts of anybody.
+pub(crate) fn payouts(txs: &[Tx], to: Address) -> u64 {
+    payouts_of(txs, to).map(|tx| tx.value.0).sum()
+}
+
+fn payouts_of(txs: &[Tx], to: Address) -> impl Iterator<Item = &Tx> {
+    let is_payout =
+        move |tx: &&Tx| tx.to == to && matches!(Body::parse(&tx.body), Ok(Body::Payout { .. }));
+    txs.iter().filter(is_payout)
 }
 
 /// SHA-256 of some secret.

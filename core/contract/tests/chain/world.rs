@@ -108,6 +108,11 @@ impl World {
         self.accounts.insert(to, state);
     }
 
+    /// Removes an account, as if it had never been deployed.
+    pub(crate) fn forget(&mut self, address: Address) {
+        self.accounts.remove(&address);
+    }
+
     pub(crate) fn account(&self, address: Address) -> Option<Account> {
         self.accounts.get(&address)?.load_account().expect("account")
     }
@@ -271,6 +276,10 @@ fn describe(
     if info.bounce_phase.is_some() {
         out.extend(messages.last().map(bounced));
     }
+    let skipped = info.action_phase.as_ref().map_or(0, |phase| usize::from(phase.skipped_actions));
+    if skipped > 0 {
+        keep_made(&mut out, messages);
+    }
     assert_eq!(out.len(), messages.len(), "every action made its message");
     let body = rest(CellSlice::apply(&message.body).expect("body"));
     let action_code = info.action_phase.as_ref().map(|phase| phase.result_code);
@@ -306,6 +315,19 @@ fn sent(actions: &Cell) -> Vec<Sent> {
         .collect();
     out.reverse();
     out
+}
+
+/// Drops what the chain skipped: an action stays when a message to its receiver with its body
+/// was made.
+fn keep_made(out: &mut Vec<Sent>, messages: &[Cell]) {
+    let mut made: Vec<(Address, Cell)> = messages.iter().map(|message| {
+        let sent = bounced(message);
+        (sent.to, sent.body)
+    }).collect();
+    out.retain(|sent| {
+        let found = made.iter().position(|(to, body)| *to == sent.to && *body == sent.body);
+        found.map(|index| made.remove(index)).is_some()
+    });
 }
 
 fn bounced(message: &Cell) -> Sent {

@@ -1,0 +1,236 @@
+//! Root, timelock and wallet: who may change what, and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cocoon_contract::cell::{Cell, Hash};
+use cocoon_contract::code::{self, Code};
+use cocoon_contract::message::{Body, RootAction, RootRequest, TextCommand};
+use cocoon_contract::op::exit;
+use cocoon_contract::root::{RegisteredProxy, RootState};
+use cocoon_contract::state::WalletState;
+use cocoon_contract::timelock::{
+    GRACE_S, Receiver, TimelockAction, TimelockRequest, TimelockState,
+};
+use cocoon_contract::wallet::{CocoonOrder, Layout, Outgoing, external};
+use cocoon_units::{Address, Nanoton};
+
+use crate::cast::{self, Cast, named_code};
+use crate::stage::{DAY_S, GAS, STRANGER, exit as code_of};
+use crate::world::{Exit, Inbound, Tx, World};
+
+const ADMIN: Address = Address::new(0, [0x77; 32]);
+
+struct Council {
+    world: World,
+    cast: Cast,
+    root: Address,
+    timelock: Address,
+}
+
+impl Council {
+    /// A root handed over to a timelock of two days.
+    fn new() -> Self {
+        let mut cast = Cast::new(cast::params());
+        cast.add_root(&RootState {
+            owner: ADMIN,
+            version: 0,
+            proxy_hashes: BTreeSet::new(),
+            registered_proxies: BTreeMap::new(),
+            last_proxy_seqno: 0,
+            worker_hashes: BTreeSet::new(),
+            model_hashes: BTreeSet::new(),
+            network: cast.network.clone(),
+        });
+        let (mut world, root) = (World::new(1_700_000_000), cast.at("root"));
+        let code: Code = code::timelock().expect("compiled").into();
+        let lock = TimelockState::initial(ADMIN, root, 2 * DAY_S);
+        let init = lock.state_init(&code).expect("init");
+        assert_eq!(init.address(), lock.address(&code).expect("address"));
+        let timelock = init.address();
+        for (to, init) in [(root, cast.init("root")), (timelock, init)] {
+            let deploy = Inbound {
+                from: ADMIN,
+                to,
+                value: Nanoton::TON,
+                bounce: false,
+                state_init: Some(init),
+                body: Cell::default(),
+            };
+            assert_eq!(code_of(&world.internal(&deploy)), 0);
+        }
+        let mut council = Self { world, cast, root, timelock };
+        let txs = council.ask_root(ADMIN, RootAction::ChangeOwner(timelock));
+        assert_eq!(code_of(&txs), 0);
+        council
+    }
+
+    fn ask_root(&mut self, from: Address, action: RootAction) -> Vec<Tx> {
+        let body = Body::Root(RootRequest { query_id: 0, action });
+        self.world.internal(&Inbound::new(from, self.root, GAS, body.cell().expect("body")))
+    }
+
+    fn ask(&mut self, from: Address, action: TimelockAction) -> Vec<Tx> {
+        let body = Body::Timelock(TimelockRequest { query_id: 9, action });
+        self.world.internal(&Inbound::new(from, self.timelock, GAS, body.cell().expect("body")))
+    }
+
+    fn propose(&mut self, action: RootAction) -> Vec<Tx> {
+        let body = RootRequest { query_id: 0, action }.cell().expect("body");
+        self.ask(ADMIN, TimelockAction::Propose { receiver: Receiver::Root, body })
+    }
+
+    fn root_state(&self) -> RootState {
+        RootState::parse(&self.world.data(self.root).expect("deployed")).expect("root")
+    }
+
+    fn lock_state(&self) -> TimelockState {
+        TimelockState::parse(&self.world.data(self.timelock).expect("deployed")).expect("lock")
+    }
+}
+
+fn price(price: u64, fee: u64) -> RootAction {
+    RootAction::ChangePrice {
+        price_per_token: Nanoton(price),
+        worker_fee_per_token: Nanoton(fee),
+    }
+}
+
+#[test]
+fn a_change_waits_in_the_open_and_then_applies() {
+    let mut c = Council::new();
+    assert_eq!(code_of(&c.ask_root(ADMIN, price(1, 1))), exit::NOT_OWNER);
+    assert_eq!(code_of(&c.propose(price(25, 20))), 0);
+    let lock = c.lock_state();
+    assert_eq!(lock.waiting[&0].due_s, c.world.now_s + 2 * DAY_S);
+    let Ok(Body::Root(request)) = Body::parse(&lock.waiting[&0].body) else { panic!("readable") };
+    assert_eq!(request.action, price(25, 20), "everybody can read what will change");
+    assert_eq!(code_of(&c.ask(STRANGER, TimelockAction::Apply)), exit::LOCKED);
+    c.world.now_s += 2 * DAY_S;
+    let txs = c.ask(STRANGER, TimelockAction::Apply);
+    assert!(txs.iter().all(|tx| tx.exit != Exit::Code(exit::NOT_OWNER)));
+    let root = c.root_state();
+    assert_eq!(root.network.params.price_per_token, Nanoton(25));
+    assert_eq!(root.network.params.params_version, 8);
+    assert_eq!(code_of(&c.ask(STRANGER, TimelockAction::Apply)), exit::NOTHING_WAITS);
+}
+
+#[test]
+fn changes_keep_their_order_and_can_be_withdrawn_or_forgotten() {
+    let mut c = Council::new();
+    c.propose(price(21, 1));
+    c.world.now_s += 60;
+    c.propose(price(22, 1));
+    c.propose(price(23, 1));
+    assert_eq!(code_of(&c.ask(STRANGER, TimelockAction::Cancel { id: 1 })), exit::NOT_OWNER);
+    assert_eq!(code_of(&c.ask(ADMIN, TimelockAction::Cancel { id: 1 })), 0);
+    assert_eq!(code_of(&c.ask(ADMIN, TimelockAction::Cancel { id: 1 })), exit::NOTHING_WAITS);
+    c.world.now_s += 2 * DAY_S - 60;
+    c.ask(STRANGER, TimelockAction::Apply);
+    assert_eq!(c.root_state().network.params.price_per_token, Nanoton(21));
+    assert_eq!(code_of(&c.ask(STRANGER, TimelockAction::Apply)), exit::LOCKED);
+    // Nobody carried out the last one in time: it is void.
+    c.world.now_s += 60 + GRACE_S + 1;
+    assert_eq!(code_of(&c.ask(STRANGER, TimelockAction::Apply)), 0);
+    assert_eq!(c.root_state().network.params.price_per_token, Nanoton(21));
+    assert!(c.lock_state().waiting.is_empty());
+}
+
+#[test]
+fn revocations_take_effect_at_once_and_nothing_else_does() {
+    let mut c = Council::new();
+    let hash = Hash([3; 32]);
+    c.propose(RootAction::AddWorkerType(hash));
+    c.world.now_s += 2 * DAY_S;
+    c.ask(STRANGER, TimelockAction::Apply);
+    assert!(c.root_state().worker_hashes.contains(&hash));
+    let revoke = |action: RootAction| {
+        let body = RootRequest { query_id: 0, action }.cell().expect("body");
+        TimelockAction::Revoke { body }
+    };
+    for action in [price(1, 1), RootAction::AddWorkerType(hash), RootAction::Reset] {
+        assert!(!action.is_revocation());
+        assert_eq!(code_of(&c.ask(ADMIN, revoke(action))), exit::NOT_REVOCATION);
+    }
+    let action = RootAction::DelWorkerType(hash);
+    assert!(action.is_revocation());
+    assert_eq!(code_of(&c.ask(STRANGER, revoke(action.clone()))), exit::NOT_OWNER);
+    assert_eq!(code_of(&c.ask(ADMIN, revoke(action))), 0);
+    assert!(c.root_state().worker_hashes.is_empty());
+}
+
+#[test]
+fn admin_and_delay_change_only_through_the_lock() {
+    let mut c = Council::new();
+    let configure = TimelockAction::Configure { admin: STRANGER, delay_s: 60 };
+    assert_eq!(code_of(&c.ask(ADMIN, configure.clone())), exit::UNKNOWN_OP);
+    let body = TimelockRequest { query_id: 0, action: configure }.cell().expect("body");
+    let wrong = RootRequest { query_id: 0, action: RootAction::Reset }.cell().expect("body");
+    let to_self = |body| TimelockAction::Propose { receiver: Receiver::Timelock, body };
+    let txs = c.ask(ADMIN, to_self(wrong));
+    assert_ne!(code_of(&txs), 0, "what cannot be read would block the queue");
+    assert_eq!(code_of(&c.ask(ADMIN, to_self(body))), 0);
+    c.world.now_s += 2 * DAY_S;
+    assert_eq!(code_of(&c.ask(STRANGER, TimelockAction::Apply)), 0);
+    let lock = c.lock_state();
+    assert_eq!((lock.admin, lock.delay_s), (STRANGER, 60));
+}
+
+#[test]
+fn the_root_refuses_what_makes_no_sense() {
+    let mut c = Council::new();
+    let lock = c.timelock;
+    assert_eq!(code_of(&c.ask_root(lock, price(19, 20))), exit::FORMAT);
+    let newer = RegisteredProxy { kind: true, text: b"x".to_vec() };
+    assert_eq!(code_of(&c.ask_root(lock, RootAction::RegisterProxy(newer))), exit::FORMAT);
+    let entry = RegisteredProxy { kind: false, text: b"203.0.113.11:8888".to_vec() };
+    let update = RootAction::UpdateProxy { seqno: 1, entry: entry.clone() };
+    assert_eq!(code_of(&c.ask_root(lock, update.clone())), exit::UNKNOWN_PROXY);
+    assert_eq!(code_of(&c.ask_root(lock, RootAction::RegisterProxy(entry))), 0);
+    assert_eq!(code_of(&c.ask_root(lock, update)), 0);
+    assert_eq!(c.root_state().endpoints().count(), 1);
+}
+
+#[test]
+fn the_root_can_be_upgraded() {
+    let mut c = Council::new();
+    let (lock, code) = (c.timelock, named_code("next root"));
+    let mut next = c.root_state();
+    next.network.params.prompt_multiplier.0 = 20_000;
+    next.version = 99;
+    let data = next.cell().expect("state");
+    let root_code = code::root().expect("compiled");
+    let full = RootAction::UpgradeFull { data, code: root_code };
+    assert_eq!(code_of(&c.ask_root(lock, full)), 0);
+    assert_eq!(c.root_state(), next);
+    assert_eq!(code_of(&c.ask_root(lock, RootAction::Upgrade { code: code.clone() })), 0);
+    assert_eq!(c.root_state().version, 99, "new code alone is no new version");
+    assert_eq!(c.world.code(c.root), Some(code));
+}
+
+#[test]
+fn a_message_the_wallet_cannot_pay_does_not_make_its_order_repeatable() {
+    let cast = Cast::new(cast::params());
+    let (mut world, wallet) = (World::new(1_700_000_000), cast.at("wallet"));
+    world.fund(wallet, Nanoton(3_000_000_000));
+    let too_much = Outgoing {
+        to: STRANGER,
+        value: Nanoton(500_000_000_000),
+        bounce: false,
+        state_init: None,
+        body: None,
+    };
+    let affordable = Outgoing { value: Nanoton::TON, ..too_much.clone() };
+    let order = CocoonOrder::new(0, world.now_s + 60, &[too_much, affordable]).expect("order");
+    let body = order.sign(&cast.wallet_key).expect("sign");
+    let message = external(&wallet, Some(&cast.init("wallet")), &body, Layout::References);
+    let message = message.expect("external");
+    let txs = world.external(wallet, message.clone()).expect("accepted");
+    assert_eq!(txs[0].out.len(), 1, "the one it can pay goes out");
+    assert_eq!(world.external(wallet, message).err(), Some(exit::SEQNO));
+    let state = WalletState::parse(&world.data(wallet).expect("deployed")).expect("wallet");
+    assert_eq!(state.seqno, 1);
+    // A stranger cannot block it.
+    let block = Body::Text(TextCommand::Block).cell().expect("body");
+    let txs = world.internal(&Inbound::new(STRANGER, wallet, GAS, block));
+    assert_eq!(code_of(&txs), exit::WALLET_NOT_OWNER);
+}
