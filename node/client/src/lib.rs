@@ -13,3 +13,19 @@ mod turn;
 
 pub use config::{Checked, ClientConfig};
 pub use network::{Network, NetworkFault};
+
+use cocoon_contract::code::Code;
+use cocoon_units::{Address, PublicKey, Secret};
+
+/// Address of the Cocoon wallet of this owner and key, with our wallet's code.
+///
+/// # Errors
+/// [`cocoon_contract::Fault`] when the code is not built in.
+pub fn node_wallet(
+    owner: Address,
+    seed: &Secret<[u8; 32]>,
+) -> Result<Address, cocoon_contract::Fault> {
+    let key = ed25519_dalek::SigningKey::from_bytes(seed.expose());
+    let public = PublicKey(key.verifying_key().to_bytes());
+    cocoon_contract::address::wallet(owner, public, &Code::from(cocoon_contract::code::wallet()?))
+}

@@ -1,2 +1,61 @@
-//! See the README.
-fn main() {}
+//! The one command: the whole network on this machine, and every role alone.
+
+mod arguments;
+mod chat;
+mod http_get;
+mod roles;
+mod up;
+
+use arguments::{Arguments, Command};
+use clap::{CommandFactory as _, Parser as _};
+use std::process::ExitCode;
+
+/// Exit code of a mistake of the user: nothing was started, nothing was lost.
+pub(crate) const USER_MISTAKE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Up(options) => up::run(options),
+        Command::Chat(options) => chat::run(options),
+        Command::Gateway(options) => roles::gateway(&options),
+        Command::Proxy(options) => roles::proxy(&options),
+        Command::Worker(options) => roles::worker(&options),
+        Command::Engine(options) => roles::engine(&options),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "cocoon", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => report(&fault),
+    }
+}
+
+/// Says in one paragraph what went wrong; the exit code tells a user's mistake from the rest.
+fn report(fault: &anyhow::Error) -> ExitCode {
+    eprintln!("cocoon: {fault:#}");
+    if fault.downcast_ref::<Mistake>().is_some() {
+        return ExitCode::from(USER_MISTAKE);
+    }
+    ExitCode::FAILURE
+}
+
+/// Marks a fault as the user's mistake.
+#[derive(Debug)]
+pub(crate) struct Mistake(pub(crate) String);
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Mistake {}
+
+/// A user's mistake with this text.
+pub(crate) fn mistake(text: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::Error::new(Mistake(text.to_string()))
+}

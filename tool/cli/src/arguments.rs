@@ -1,0 +1,179 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Cocoon: private AI from a network of attested machines, paid by the token.
+///
+/// Try everything on this machine, for free: `cocoon up`. Then talk to it: `cocoon chat`.
+#[derive(Debug, Parser)]
+#[command(name = "cocoon", version, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cocoon up                                    the whole network on this machine
+  cocoon up --engine http://127.0.0.1:8000     with your own vLLM, SGLang or llama-server
+  cocoon chat \"What is attestation?\"           one question
+  cocoon worker --config worker.toml           earn with this machine's GPU
+  cocoon gateway --config gateway.toml         an OpenAI endpoint in front of the network
+
+Settings come from defaults, then the configuration file, then COCOON_* variables, then flags; a
+later one wins. Exit codes: 0 done, 1 failed, 2 a mistake in the command or its settings.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole network on this machine: proxy, workers, gateway and a model.
+    Up(UpOptions),
+    /// Talk to a model in the terminal.
+    Chat(ChatOptions),
+    /// Run the client node: an OpenAI-compatible API in front of the network.
+    Gateway(RoleOptions),
+    /// Run a proxy: between clients and workers, keeper of the books.
+    Proxy(RoleOptions),
+    /// Run a worker: in front of a model server.
+    Worker(RoleOptions),
+    /// Run the embedded model server.
+    Engine(EngineOptions),
+    /// Print a completion script for a shell.
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `cocoon up`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpOptions {
+    /// Where everything is kept: keys, books, logs. A second start goes on from there.
+    #[arg(long, value_name = "DIR", env = "COCOON_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Forget the network of an earlier start, its keys and books.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// How many workers to start.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=32))]
+    pub(crate) workers: u16,
+    /// Use this OpenAI-compatible model server instead of the embedded one: http://host:port.
+    #[arg(long, value_name = "URL")]
+    pub(crate) engine: Option<String>,
+    /// Name of the model at --engine; asked from the server when left out.
+    #[arg(long, value_name = "NAME", requires = "engine")]
+    pub(crate) engine_model: Option<String>,
+    /// GGUF file for the embedded model server instead of the default model.
+    #[arg(long, value_name = "FILE", conflicts_with = "engine")]
+    pub(crate) model_file: Option<PathBuf>,
+    /// Port of the OpenAI endpoint on 127.0.0.1.
+    #[arg(long, value_name = "PORT", default_value_t = 10_000)]
+    pub(crate) port: u16,
+    /// Threads of the embedded model server; never more than cores.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u32>,
+    /// Price of an adjusted token in nanoTON.
+    #[arg(long, value_name = "NANOTON", default_value_t = 20, hide = true)]
+    pub(crate) price: u32,
+    /// Print one JSON object a line instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `cocoon chat`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChatOptions {
+    /// The question. Without one a conversation starts.
+    pub(crate) question: Vec<String>,
+    /// The gateway.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10000", env = "COCOON_GATEWAY_URL")]
+    pub(crate) gateway: String,
+    /// The model; the first one offered when left out.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Instructions for the model.
+    #[arg(long, value_name = "TEXT", default_value = "You are a helpful assistant.")]
+    pub(crate) system: String,
+    /// Most tokens of an answer.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) max_tokens: u32,
+    /// API key, where the gateway asks for one.
+    #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, default_value = "")]
+    pub(crate) key: String,
+    /// Do not print cost, time and worker after an answer.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Print one JSON object for each answer.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of every node.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RoleOptions {
+    /// Configuration file (TOML).
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Configuration file of the C++ node (JSON), as it is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reference_config: Option<PathBuf>,
+    /// Registry file of a network without a chain (JSON, `rootConfig.pseudo`).
+    #[arg(long, value_name = "FILE", visible_alias = "disable-ton")]
+    pub(crate) network_file: Option<PathBuf>,
+    /// Directory for keys and books.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Set one member: --set limits.connections=100. May be repeated.
+    #[arg(long = "set", value_name = "MEMBER=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Print the effective configuration and end.
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    /// Check the configuration and end.
+    #[arg(long)]
+    pub(crate) check_config: bool,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
+}
+
+/// How the process behaves.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ProcessOptions {
+    /// What to log: error, warn, info, debug, trace, or a list like info,cocoon_link=debug.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "COCOON_LOG")]
+    pub(crate) log: String,
+    /// Log JSON lines.
+    #[arg(long)]
+    pub(crate) log_json: bool,
+    /// End when standard input closes.
+    #[arg(long, hide = true)]
+    pub(crate) with_parent: bool,
+}
+
+/// Options of `cocoon engine`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineOptions {
+    /// GGUF file to serve; the default model when left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model_file: Option<PathBuf>,
+    /// SHA-256 the file must have. Always checked for the default model.
+    #[arg(long, value_name = "HEX", requires = "model_file")]
+    pub(crate) sha256: Option<String>,
+    /// Name that clients ask for; the file's own name when left out.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Threads; never more than cores.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u32>,
+    /// Context of one sequence, tokens.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context_tokens: Option<u32>,
+    /// Answers made at the same time.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_sequences: Option<u32>,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
+}

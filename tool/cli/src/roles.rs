@@ -1,0 +1,240 @@
+//! Each node alone.
+
+use anyhow::{Context as _, Result};
+use cocoon_client::{ClientConfig, Network};
+use cocoon_engine::{EngineConfig, EngineEvent};
+use cocoon_gateway::GatewayConfig;
+use cocoon_host::config::{ConfigFault, Layers};
+use cocoon_host::{Stop, telemetry};
+use cocoon_proxy::ProxyConfig;
+use cocoon_units::Address;
+use cocoon_wire::config::{ClientRunner, ProxyRunner, WorkerRunner};
+use cocoon_wire::config_json;
+use cocoon_worker::WorkerConfig;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::arguments::{EngineOptions, ProcessOptions, RoleOptions};
+use crate::mistake;
+
+/// Time for an orderly end after the parent is gone; then the process ends anyhow.
+const PARENT_GRACE: Duration = Duration::from_secs(5);
+
+/// Both faces of the gateway.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct GatewayNode {
+    /// Towards users: HTTP.
+    pub(crate) http: GatewayConfig,
+    /// Towards the network: proxies.
+    pub(crate) network: ClientConfig,
+}
+
+/// `cocoon gateway`
+pub(crate) fn gateway(options: &RoleOptions) -> Result<()> {
+    let defaults = match &options.reference_config {
+        None => GatewayNode::default(),
+        Some(path) => reference_gateway(path)?,
+    };
+    let place = Place { network_file: "network.network_file", data_dir: "network.data_dir" };
+    let Some(config) = configure("COCOON_GATEWAY_", defaults, place, options)? else {
+        return Ok(());
+    };
+    config.network.check().map_err(mistake)?;
+    if options.check_config {
+        return checked();
+    }
+    run_node(&options.process, async |stop| {
+        let network = Network::start(&config.network, &stop)?;
+        cocoon_gateway::serve(config.http.clone(), Arc::new(network), stop.asked()).await?;
+        Ok(())
+    })
+}
+
+/// `cocoon proxy`
+pub(crate) fn proxy(options: &RoleOptions) -> Result<()> {
+    let defaults = match &options.reference_config {
+        None => ProxyConfig::default(),
+        Some(path) => {
+            let text = read(path)?;
+            let file: ProxyRunner<'static> = config_json::read(&text).map_err(mistake)?;
+            ProxyConfig::from_reference(&file).map_err(mistake)?
+        }
+    };
+    // Keys never stand among the members that layers print.
+    let key = defaults.proxy_key.as_ref().map(|key| cocoon_units::Secret::new(*key.expose()));
+    let place = Place { network_file: "network_file", data_dir: "data_dir" };
+    let Some(mut config) = configure("COCOON_PROXY_", defaults, place, options)? else {
+        return Ok(());
+    };
+    config.proxy_key = key;
+    config.check().map_err(mistake)?;
+    if options.check_config {
+        return checked();
+    }
+    run_node(&options.process, async |stop| {
+        cocoon_proxy::run(config, stop).await?;
+        Ok(())
+    })
+}
+
+/// `cocoon worker`
+pub(crate) fn worker(options: &RoleOptions) -> Result<()> {
+    let defaults = match &options.reference_config {
+        None => WorkerConfig::default(),
+        Some(path) => {
+            let text = read(path)?;
+            let file: WorkerRunner<'static> = config_json::read(&text).map_err(mistake)?;
+            WorkerConfig::from_reference(&file).map_err(mistake)?
+        }
+    };
+    let place = Place { network_file: "network_file", data_dir: "data_dir" };
+    let Some(config) = configure("COCOON_WORKER_", defaults, place, options)? else {
+        return Ok(());
+    };
+    config.check().map_err(mistake)?;
+    if options.check_config {
+        return checked();
+    }
+    run_node(&options.process, async |stop| {
+        cocoon_worker::serve(&config, &stop).await?;
+        Ok(())
+    })
+}
+
+/// `cocoon engine`
+pub(crate) fn engine(options: &EngineOptions) -> Result<()> {
+    let (path, name, sha256) = match &options.model_file {
+        Some(path) => {
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            (path.clone(), stem.unwrap_or_else(|| "model".into()), options.sha256.clone())
+        }
+        None => {
+            let store = cocoon_engine::store::ModelStore::from_env()?;
+            let preset = &cocoon_engine::preset::PRESETS[0];
+            let path = store.obtain(preset, &mut |_| {})?;
+            (path, preset.name.to_owned(), Some(preset.sha256.to_owned()))
+        }
+    };
+    let mut config = EngineConfig::new(path, options.model.clone().unwrap_or(name));
+    config.sha256 = sha256.map(|text| text.parse()).transpose().map_err(mistake)?;
+    config.listen = options.listen;
+    config.threads = options.threads.unwrap_or(config.threads);
+    config.context_tokens = options.context_tokens.unwrap_or(config.context_tokens);
+    config.max_sequences = options.max_sequences.unwrap_or(config.max_sequences);
+    config.validate().map_err(mistake)?;
+    run_node(&options.process, async |stop| {
+        let observer = Arc::new(|event: EngineEvent| {
+            if let EngineEvent::Ready { addr, .. } = event {
+                tracing::info!(%addr, "engine ready");
+            }
+        });
+        cocoon_engine::run(config, observer, stop.asked()).await?;
+        Ok(())
+    })
+}
+
+/// Where a role keeps two members that have flags of their own.
+struct Place {
+    network_file: &'static str,
+    data_dir: &'static str,
+}
+
+/// Lays the layers over the defaults. `None` when the configuration was only to be printed.
+fn configure<T: Serialize + DeserializeOwned>(
+    prefix: &str,
+    defaults: T,
+    place: Place,
+    options: &RoleOptions,
+) -> Result<Option<T>> {
+    let layers = layers(prefix, &defaults, &place, options).map_err(mistake)?;
+    if options.print_config {
+        print!("{}", layers.print());
+        return Ok(None);
+    }
+    Ok(Some(layers.build().map_err(mistake)?))
+}
+
+fn layers<T: Serialize>(
+    prefix: &str,
+    defaults: &T,
+    place: &Place,
+    options: &RoleOptions,
+) -> Result<Layers, ConfigFault> {
+    let mut layers = Layers::defaults(defaults)?;
+    if let Some(path) = &options.config {
+        layers = layers.file(path)?;
+    }
+    layers = layers
+        .environment(prefix, std::env::vars())?
+        .flag(place.network_file, options.network_file.as_ref())?
+        .flag(place.data_dir, options.data_dir.as_ref())?;
+    for setting in &options.settings {
+        layers = layers.set(setting)?;
+    }
+    Ok(layers)
+}
+
+fn reference_gateway(path: &Path) -> Result<GatewayNode> {
+    let text = read(path)?;
+    let file: ClientRunner<'static> = config_json::read(&text).map_err(mistake)?;
+    let owner = Address::parse(&file.owner_address.sanitized()).map_err(mistake)?;
+    let wallet = cocoon_client::node_wallet(owner, &file.node_wallet_key)
+        .context("the node wallet's address cannot be derived")?;
+    let http = GatewayConfig {
+        listen: ([127, 0, 0, 1], u16::try_from(file.http_port).map_err(mistake)?).into(),
+        ..GatewayConfig::default()
+    };
+    let network = ClientConfig::from_reference(&file, wallet).map_err(mistake)?;
+    Ok(GatewayNode { http, network })
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|fault| mistake(format_args!("{}: {fault}", path.display())))
+}
+
+fn checked() -> Result<()> {
+    println!("configuration is usable");
+    Ok(())
+}
+
+/// Runs a node until a signal, or until the parent is gone.
+fn run_node(
+    options: &ProcessOptions,
+    node: impl AsyncFnOnce(Stop) -> Result<()>,
+) -> Result<()> {
+    let format =
+        if options.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
+    telemetry::start(&options.log, format).map_err(mistake)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(async {
+        let stop = Stop::new();
+        stop.on_signals().context("cannot listen for signals")?;
+        if options.with_parent {
+            stop.on_parent_gone();
+            end_after_parent(&stop);
+        }
+        node(stop).await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// A node that hangs must not outlive its parent either.
+fn end_after_parent(stop: &Stop) {
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        stop.asked().await;
+        std::thread::spawn(|| {
+            std::thread::sleep(PARENT_GRACE);
+            std::process::exit(1);
+        });
+    });
+}

