@@ -335,7 +335,8 @@ impl Proxy {
         let Some(request) = self.desk.requests.get_mut(&ticket) else { return };
         let Some(assigned) = request.worker else { return };
         let worker = self.workers.get(&assigned.conn).and_then(WorkerConn::trade);
-        let understands = worker.is_some_and(|trade| trade.extensions.contains(cocoon::CANCEL_QUERY));
+        let understands =
+            worker.is_some_and(|trade| trade.extensions.contains(cocoon::CANCEL_QUERY));
         if understands && !request.cancelled {
             request.cancelled = true;
             let request_id = request.id;
@@ -354,9 +355,7 @@ fn denial(refusal: PoolRefusal, model: &str) -> Denial {
         PoolRefusal::TooExpensive { cheapest } => {
             (code::NOT_READY, format!("can run this query with coefficient={cheapest}"))
         }
-        PoolRefusal::Busy { .. } | PoolRefusal::ClientBusy { .. } => {
-            (code::NOT_READY, busy(model))
-        }
+        PoolRefusal::Busy { .. } | PoolRefusal::ClientBusy { .. } => (code::NOT_READY, busy(model)),
     }
 }
 

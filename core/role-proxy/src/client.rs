@@ -70,9 +70,9 @@ impl ClientConn {
     pub(crate) fn peer(&self) -> Option<Peer> {
         match self.stage {
             Stage::Fresh => None,
-            Stage::Offered { peer, .. } | Stage::Registering { peer, .. } | Stage::Ready { peer } => {
-                Some(peer)
-            }
+            Stage::Offered { peer, .. }
+            | Stage::Registering { peer, .. }
+            | Stage::Ready { peer } => Some(peer),
         }
     }
 
@@ -121,7 +121,9 @@ impl Proxy {
             | (Stage::Registering { .. }, Query::AuthorizeWithProxyShort(_)) => {
                 Err(Refusal::closing(code::NONE, "expected auth message"))
             }
-            (Stage::Ready { peer }, asked) => self.serve_client(conn, query, peer, &asked, now, out),
+            (Stage::Ready { peer }, asked) => {
+                self.serve_client(conn, query, peer, &asked, now, out)
+            }
             (_, Query::RequestRefund(_)) => Err(lost_promise()),
             (_, Query::Unknown(id)) => Err(unknown_query(id, Side::Client)),
             _ => Err(Refusal::open(code::PROTOCOL_VIOLATION, "expected client connection")),
@@ -219,7 +221,9 @@ impl Proxy {
                 secret_hash,
                 nonce: nonce.cast_signed(),
             }),
-            None => ProxyConnectionAuth::Long(ProxyConnectionAuthLong { nonce: nonce.cast_signed() }),
+            None => {
+                ProxyConnectionAuth::Long(ProxyConnectionAuthLong { nonce: nonce.cast_signed() })
+            }
         };
         let contract = self.parties.clients.get(&peer.account).map(|p| p.contract_text.as_str());
         let is_test = self.identity.is_test;
@@ -429,14 +433,12 @@ pub(crate) fn lost_promise() -> Refusal {
 pub(crate) fn unknown_query(id: u32, side: Side) -> Refusal {
     use cocoon_wire::tl::Constructor as _;
     match side {
-        Side::Client if id == cocoon_wire::worker::ConnectToProxy::ID => Refusal::open(
-            code::PROTOCOL_VIOLATION,
-            "worker connect() from non worker",
-        ),
-        Side::Worker if id == ConnectToProxy::ID => Refusal::open(
-            code::PROTOCOL_VIOLATION,
-            "client connect() from non client",
-        ),
+        Side::Client if id == cocoon_wire::worker::ConnectToProxy::ID => {
+            Refusal::open(code::PROTOCOL_VIOLATION, "worker connect() from non worker")
+        }
+        Side::Worker if id == ConnectToProxy::ID => {
+            Refusal::open(code::PROTOCOL_VIOLATION, "client connect() from non client")
+        }
         _ => lost_promise(),
     }
 }

@@ -33,7 +33,9 @@ pub enum StartFault {
     #[error("addresses cannot be derived: {0}")]
     Address(#[source] ContractFault),
     /// Configuration: proxy and root disagree about test mode.
-    #[error("proxy has is_test = {ours}, the root has {theirs}: use a configuration for this network")]
+    #[error(
+        "proxy has is_test = {ours}, the root has {theirs}: use a configuration for this network"
+    )]
     TestMode {
         /// The proxy's.
         ours: bool,
@@ -44,7 +46,9 @@ pub enum StartFault {
     #[error("the journal does not replay: {0}")]
     Replay(#[source] BooksFault),
     /// Configuration: the books were written under later parameters than the root has.
-    #[error("the books are of params_version {books}, the root has {root}: is this the right root?")]
+    #[error(
+        "the books are of params_version {books}, the root has {root}: is this the right root?"
+    )]
     OlderRoot {
         /// Of the books.
         books: u32,

@@ -402,10 +402,8 @@ mod tests {
 
     #[test]
     fn price_factors_are_taken_out() {
-        let prices = PriceTable {
-            completion: cocoon_units::Multiplier(80_000),
-            ..PriceTable::default()
-        };
+        let prices =
+            PriceTable { completion: cocoon_units::Multiplier(80_000), ..PriceTable::default() };
         let usage = cocoon_units::Usage { completion: 500, ..Default::default() };
         let coefficient = Coefficient::clamped(1_500);
         let adjusted = usage.adjusted(coefficient, &prices);

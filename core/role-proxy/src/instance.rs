@@ -30,7 +30,8 @@ impl Instance {
         let prices = root.network.params.price_table();
         prices.check().map_err(StartFault::Prices)?;
         let public_key = identity.public_key();
-        let owner = address::ProxyIdentity { owner: identity.owner, public_key, root: identity.root };
+        let owner =
+            address::ProxyIdentity { owner: identity.owner, public_key, root: identity.root };
         let contract = address::proxy(&owner, &root.network).map_err(StartFault::Address)?;
         Ok(Self {
             prices,
@@ -48,8 +49,7 @@ impl Instance {
     }
 
     pub(crate) fn client_contract(&self, owner: Address) -> Result<Address, StartFault> {
-        let constants =
-            ClientConst { owner, proxy: self.contract, public_key: self.public_key };
+        let constants = ClientConst { owner, proxy: self.contract, public_key: self.public_key };
         address::client(&constants, &self.root.network).map_err(StartFault::Address)
     }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use cocoon_schedule::{ModelOffers, WorkerOffer};
-use cocoon_wire::client::{
-    WorkerInstanceV2, WorkerType, WorkerTypeV2, WorkerTypes, WorkerTypesV2,
-};
+use cocoon_wire::client::{WorkerInstanceV2, WorkerType, WorkerTypeV2, WorkerTypes, WorkerTypesV2};
 use cocoon_wire::tl::{Extensions, Text};
 
 use crate::outbox::{ConnId, Now, Outbox};

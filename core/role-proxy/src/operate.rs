@@ -78,6 +78,12 @@ impl Proxy {
         out.act(Act::Admin { command, result });
     }
 
+    /// The journal cannot be written now, or can again. Meanwhile nothing new is admitted; what
+    /// runs goes on and its ends wait.
+    pub fn set_stalled(&mut self, stalled: bool) {
+        self.standing.stall(stalled);
+    }
+
     /// Takes no new work; what runs goes on. The hand waits for [`Proxy::is_idle`].
     pub fn drain(&mut self) {
         self.standing.drain();
@@ -156,12 +162,7 @@ impl Proxy {
         Some(command)
     }
 
-    pub(crate) fn command_failed(
-        &self,
-        command: Option<(i64, u64)>,
-        why: &str,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn command_failed(&self, command: Option<(i64, u64)>, why: &str, out: &mut Outbox) {
         if let Some((_, command)) = command {
             out.act(Act::Admin { command, result: Err(why.to_owned()) });
         }
@@ -215,7 +216,8 @@ impl Proxy {
 
     /// Ends every connection; what runs fails or is forgotten with its client.
     pub(crate) fn drop_everybody(&mut self, why: &str, now: Now, out: &mut Outbox) {
-        let tickets: Vec<_> = self.desk.requests.keys().copied().collect();
+        let mut tickets: Vec<_> = self.desk.requests.keys().copied().collect();
+        tickets.sort_unstable();
         for ticket in tickets {
             self.pool.cancel(ticket);
             self.pass_cancel(ticket, out);

@@ -72,6 +72,9 @@ impl Request {
     /// Whether it may be given to another worker.
     pub(crate) fn can_move(&self, retries_max: u8, now: Now) -> bool {
         let fresh = self.begun.is_none() && self.query.is_some() && !self.cancelled;
-        fresh && self.listener.is_some() && self.attempts <= retries_max && now.ms < self.deadline_ms
+        fresh
+            && self.listener.is_some()
+            && self.attempts <= retries_max
+            && now.ms < self.deadline_ms
     }
 }

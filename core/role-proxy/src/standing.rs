@@ -12,6 +12,8 @@ pub(crate) struct Standing {
     disabled_until: Option<i64>,
     /// Something that a person must look at.
     stopped: Option<String>,
+    /// The journal cannot be written now: no new obligations.
+    stalled: bool,
 }
 
 impl Standing {
@@ -29,6 +31,10 @@ impl Standing {
 
     pub(crate) fn stop(&mut self, why: String) {
         self.stopped.get_or_insert(why);
+    }
+
+    pub(crate) fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
     }
 
     pub(crate) fn disable_until(&mut self, params_version: i64) {
@@ -74,6 +80,12 @@ impl Standing {
 
     /// Why a handshake fails.
     pub(crate) fn refuses(&self) -> Option<&'static str> {
-        self.turns_away().or_else(|| self.starting.then_some("proxy is starting, try again"))
+        if let Some(text) = self.turns_away() {
+            return Some(text);
+        }
+        if self.stalled {
+            return Some("proxy cannot write its journal, try again later");
+        }
+        self.starting.then_some("proxy is starting, try again")
     }
 }

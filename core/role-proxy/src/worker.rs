@@ -9,8 +9,8 @@ use cocoon_wire::cocoon;
 use cocoon_wire::tl::{Extensions, Text};
 use cocoon_wire::worker::{
     CompareBalanceWithProxy, CompareBalanceWithProxyResult, ConnectToProxy, ConnectedToProxy,
-    ExtendedCompareBalanceWithProxyResult, Message, Params, PaymentStatus,
-    ProxyHandshakeCompleted, Query,
+    ExtendedCompareBalanceWithProxyResult, Message, Params, PaymentStatus, ProxyHandshakeCompleted,
+    Query,
 };
 
 use crate::answer::Answer;
@@ -132,9 +132,9 @@ impl Proxy {
         let (trade, offer) = self.check_worker(params)?;
         self.meet_worker(trade.account, out)?;
         let offer = Offer { model: trade.model.base(), ..offer };
-        self.pool.join(worker_id(conn), offer, now.ms).map_err(|fault| {
-            Refusal::closing(code::NOT_READY, fault.to_string())
-        })?;
+        self.pool
+            .join(worker_id(conn), offer, now.ms)
+            .map_err(|fault| Refusal::closing(code::NOT_READY, fault.to_string()))?;
         let contract = self.parties.workers.get(&trade.account).map(|p| p.contract_text.as_str());
         let (is_test, version) = (self.identity.is_test, trade.version.0);
         let data = out.encode(&ConnectedToProxy {

@@ -128,7 +128,8 @@ fn the_reservation_covers_the_worst_case_and_ends_with_the_request() {
 
 #[test]
 fn strange_numbers_in_a_request_do_no_harm() {
-    for (max_tokens, timeout) in [(-1, 114.0), (i32::MIN, f64::NAN), (5, -3.0), (5, f64::INFINITY)] {
+    for (max_tokens, timeout) in [(-1, 114.0), (i32::MIN, f64::NAN), (5, -3.0), (5, f64::INFINITY)]
+    {
         let mut stage = Stage::new();
         stage.worker(30, 4, 4);
         let conn = stage.client(20, 4);
@@ -215,6 +216,7 @@ fn a_worker_changes_price_and_a_bad_price_ends_it() {
     let run: proxy::RunQueryEx<'_> = tl::decode(&data).unwrap();
     assert_eq!(run.coefficient, 1_500);
     stage.send(worker, &worker::NewCoefficient { new_coefficient: -1 });
-    let closed = stage.all(worker).into_iter().any(|got| got == Got::Closed("bad coefficient value".into()));
+    let closed =
+        stage.all(worker).into_iter().any(|got| got == Got::Closed("bad coefficient value".into()));
     assert!(closed);
 }

@@ -182,7 +182,11 @@ fn message_id(data: &[u8]) -> Option<RequestId> {
 fn normal_answer(data: &[u8]) -> String {
     if let Ok(mut m) = tl::decode::<client::ConnectedToProxy<'_>>(data) {
         m.params.proxy_public_key = PublicKey::default();
-        for text in [&mut m.params.proxy_owner_address, &mut m.params.proxy_sc_address, &mut m.client_sc_address] {
+        for text in [
+            &mut m.params.proxy_owner_address,
+            &mut m.params.proxy_sc_address,
+            &mut m.client_sc_address,
+        ] {
             assert!(text.to_string().starts_with("UQ"), "{text}");
             *text = Text::from("address");
         }

@@ -9,7 +9,9 @@ use cocoon_wire::client;
 use cocoon_wire::proxy::SignedPayment;
 use cocoon_wire::tl;
 
-use crate::stage::{Got, Stage, account, head, identity, last, part, pseudo_root, request, settings};
+use crate::stage::{
+    Got, Stage, account, head, identity, last, part, pseudo_root, request, settings,
+};
 
 #[test]
 fn parts_pass_at_once_and_the_end_waits_for_the_disk() {
@@ -85,12 +87,8 @@ fn payments_are_signed_for_what_a_commit_covers() {
 
 fn real() -> Stage {
     let charge_min = Nanoton(80);
-    let settings = Settings {
-        chain: ChainMode::Real,
-        charge_min,
-        payout_min: Nanoton(40),
-        ..settings()
-    };
+    let settings =
+        Settings { chain: ChainMode::Real, charge_min, payout_min: Nanoton(40), ..settings() };
     let mut stage = Stage::with(settings);
     confirm(&mut stage);
     use sha2::Digest as _;
@@ -176,7 +174,9 @@ fn a_commit_nobody_here_wrote_stops_the_proxy() {
 #[test]
 fn a_commit_of_an_earlier_crashed_session_is_accepted() {
     let mut stage = Stage::with(Settings { chain: ChainMode::Real, ..settings() });
-    let Some(ChainOrder::SaveState { seqno, session }) = stage.orders.pop() else { panic!("commit") };
+    let Some(ChainOrder::SaveState { seqno, session }) = stage.orders.pop() else {
+        panic!("commit")
+    };
     let mut again =
         Stage::replay(Settings { chain: ChainMode::Real, ..settings() }, stage.journal.clone());
     again.proxy.chain(ChainFact::CommitSeen { seqno, session }, again.now, &mut again.out);

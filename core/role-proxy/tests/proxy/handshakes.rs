@@ -32,7 +32,10 @@ fn refused_client(change: impl FnOnce(&mut client::ConnectToProxy<'_>)) -> (i32,
 fn each_bad_hello_of_a_client_gets_its_text() {
     let closing = |code: i32, text: &str| (code, text.to_owned(), true);
     assert_eq!(refused_client(|h| h.params.is_test = None), closing(602, "too old client"));
-    assert_eq!(refused_client(|h| h.params.is_test = Some(false)), closing(602, "test mode mismatch"));
+    assert_eq!(
+        refused_client(|h| h.params.is_test = Some(false)),
+        closing(602, "test mode mismatch")
+    );
     assert_eq!(
         refused_client(|h| h.params.client_owner_address = Text::from("nonsense")),
         closing(602, "cannot parse client owner address")
@@ -75,7 +78,9 @@ const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 
 #[test]
 fn versions_are_chosen_as_the_smaller_maximum() {
-    for (theirs, chosen) in [(0, None), (1, Some(1)), (2, Some(2)), (3, Some(3)), (4, Some(4)), (9, Some(4))] {
+    for (theirs, chosen) in
+        [(0, None), (1, Some(1)), (2, Some(2)), (3, Some(3)), (4, Some(4)), (9, Some(4))]
+    {
         let mut stage = Stage::new();
         let conn = stage.open(Side::Clients, None);
         let owner = owner_text(20);
@@ -143,7 +148,9 @@ fn a_truncated_query_closes_the_connection() {
 fn real() -> Stage {
     let mut stage = Stage::with(Settings { chain: ChainMode::Real, ..settings() });
     let order = stage.orders.pop().expect("the first commit");
-    let cocoon_role_proxy::ChainOrder::SaveState { seqno, session } = order else { panic!("commit") };
+    let cocoon_role_proxy::ChainOrder::SaveState { seqno, session } = order else {
+        panic!("commit")
+    };
     let conn = stage.open(Side::Clients, None);
     let owner = owner_text(20);
     stage.ask(conn, &client_hello(&owner, 4, Extensions::NONE));
@@ -234,7 +241,10 @@ fn each_bad_hello_of_a_worker_gets_its_text() {
     let with_load = |load| refused_worker(settings(), None, move |p| p.load = load);
     assert_eq!(with_load(None), closing(602, "too old worker"));
     assert_eq!(with_load(load(false, 1, 1)), closing(602, "test mode mismatch"));
-    assert_eq!(lax(|p| p.model = Text::from("")), closing(621, "invalid worker hash or worker type"));
+    assert_eq!(
+        lax(|p| p.model = Text::from("")),
+        closing(621, "invalid worker hash or worker type")
+    );
     assert_eq!(lax(|p| p.coefficient = -1), closing(621, "invalid coefficient value"));
     assert_eq!(lax(|p| p.coefficient = 1_000_000_000), closing(621, "invalid coefficient value"));
     assert_eq!(with_load(load(true, 1, 0)), closing(621, "invalid max_active_requests value"));

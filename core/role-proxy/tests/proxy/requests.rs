@@ -6,7 +6,9 @@ use cocoon_wire::cocoon::{CANCEL_QUERY, CancelQuery};
 use cocoon_wire::tl::{self, Blob, Extensions, Text};
 use cocoon_wire::{client, http, proxy, worker};
 
-use crate::stage::{Got, Stage, account, failed, head, last, part, request, response, settings, used};
+use crate::stage::{
+    Got, Stage, account, failed, head, last, part, request, response, settings, used,
+};
 
 fn part_of(data: &[u8]) -> client::QueryAnswerPartEx<'_> {
     tl::decode(data).unwrap()
@@ -89,8 +91,24 @@ fn every_pair_of_dialects_works() {
             let answer = tl::encode(&response());
             let answer = Blob(&answer);
             let request_tokens = used(0);
-            stage.send(worker, &proxy::QueryAnswer { answer, is_completed: false, request_id: id, tokens_used: request_tokens });
-            stage.send(worker, &proxy::QueryAnswerPart { answer: Blob(b"x"), is_completed: true, request_id: id, tokens_used: used(44) });
+            stage.send(
+                worker,
+                &proxy::QueryAnswer {
+                    answer,
+                    is_completed: false,
+                    request_id: id,
+                    tokens_used: request_tokens,
+                },
+            );
+            stage.send(
+                worker,
+                &proxy::QueryAnswerPart {
+                    answer: Blob(b"x"),
+                    is_completed: true,
+                    request_id: id,
+                    tokens_used: used(44),
+                },
+            );
         } else {
             stage.send(worker, &head(id));
             stage.send(worker, &last(id, 44));
@@ -412,4 +430,17 @@ fn draining_ends_what_runs_and_begins_nothing() {
     assert!(!stage.proxy.is_idle());
     stage.serve(worker, id, 5);
     assert!(stage.proxy.is_idle());
+}
+
+#[test]
+fn a_full_disk_admits_nothing_new() {
+    let mut stage = Stage::new();
+    let worker = stage.worker(30, 4, 4);
+    let conn = stage.client(20, 4);
+    stage.proxy.set_stalled(true);
+    stage.send(conn, &request(1));
+    assert_eq!(error_of(&mut stage, conn).0, 651);
+    stage.proxy.set_stalled(false);
+    stage.send(conn, &request(2));
+    stage.run_query(worker);
 }

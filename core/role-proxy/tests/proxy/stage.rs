@@ -100,8 +100,8 @@ impl Stage {
         // Every process draws its own seed.
         let mut seed = [5; 32];
         seed[..8].copy_from_slice(&history.len().to_le_bytes());
-        let proxy = Proxy::open(identity(), settings, Arc::new(root()), history, seed)
-            .expect("opens");
+        let proxy =
+            Proxy::open(identity(), settings, Arc::new(root()), history, seed).expect("opens");
         let journal = proxy.snapshot();
         let mut stage = Self {
             proxy,
@@ -258,7 +258,12 @@ impl Stage {
         self.client_with(owner, version, Extensions::NONE)
     }
 
-    pub(crate) fn client_with(&mut self, owner: u8, version: i32, extensions: Extensions) -> ConnId {
+    pub(crate) fn client_with(
+        &mut self,
+        owner: u8,
+        version: i32,
+        extensions: Extensions,
+    ) -> ConnId {
         let conn = self.open(Side::Clients, None);
         let address = owner_text(owner);
         self.ask(conn, &client_hello(&address, version, extensions));

@@ -1,0 +1,183 @@
+//! From a configuration to a running node.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cocoon_host::peers::{Presence, Transport};
+use cocoon_host::{Books, BooksEvent, Stop, clock, keys, network};
+use cocoon_ledger::Record;
+use cocoon_link::{LinkSettings, Links, Listener, PortLimits};
+use cocoon_role_proxy::{ChainMode, Identity, Proxy, Settings};
+use cocoon_units::Secret;
+use ed25519_dalek::SigningKey;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::config::{Checked, ProxyConfig};
+use crate::desk::Desk;
+use crate::fault::RunFault;
+use crate::pages;
+use crate::turn::{self, Turn};
+
+/// Events that may wait for the loop; beyond that, connections stop reading.
+const EVENTS_MAX: usize = 4_096;
+
+/// A proxy that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where workers come in, with the real port.
+    pub workers: SocketAddr,
+    /// Where clients come in, with the real port.
+    pub clients: SocketAddr,
+    /// Where pages are served.
+    pub http: Option<SocketAddr>,
+    task: JoinHandle<Result<(), RunFault>>,
+}
+
+impl Running {
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// [`RunFault`]: why it ended by itself.
+    pub async fn ended(self) -> Result<(), RunFault> {
+        match self.task.await {
+            Ok(result) => result,
+            // A panic in the loop is ours; it is not swallowed.
+            Err(fault) if fault.is_panic() => std::panic::resume_unwind(fault.into_panic()),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Runs a proxy until `stop` is asked for: then takes nothing new, ends what runs, and returns.
+///
+/// # Errors
+/// [`RunFault`] says what to correct.
+pub async fn run(config: ProxyConfig, stop: Stop) -> Result<(), RunFault> {
+    start(config, stop).await?.ended().await
+}
+
+/// Starts a proxy; when this returns, peers can come in.
+///
+/// # Errors
+/// [`RunFault`] says what to correct; nothing runs then.
+pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault> {
+    let checked = config.check()?;
+    let root = Arc::new(network::load_pseudo(&config.network_file)?);
+    let seed = proxy_key(&config)?;
+    let (machine, (books, mut disk)) = open_books(&config, &checked, &root, &seed)?;
+    let (events_in, events) = mpsc::channel(EVENTS_MAX);
+    let links = Links::new(LinkSettings::default(), events_in);
+    let mut turn = Turn::new(machine, books, links.clone(), root);
+    turn.begin(&mut disk).await?;
+    let tls_key = keys::load_or_make(&config.data_dir.join("tls.key"))?;
+    let presence = Presence::start(&tls_key, &stop).map_err(RunFault::Certificate)?;
+    let ports = Ports { links: &links, presence: &presence, config: &config };
+    let workers = ports.open(config.listen_workers, turn::WORKERS, "workers").await?;
+    let clients = ports.open(config.listen_clients, turn::CLIENTS, "clients").await?;
+    let (desk, questions) = Desk::new();
+    let http = serve_pages(&config, desk, &stop).await?;
+    let (workers_at, clients_at) = (workers.address(), clients.address());
+    tracing::info!(workers = %workers_at, clients = %clients_at, ?http, "proxy listens");
+    let drain = Duration::from_secs(config.drain_s);
+    let task = tokio::spawn(async move {
+        let result = turn.run(events, disk, questions, stop.clone(), drain).await;
+        // From here on nobody comes in; what was written to links goes out.
+        drop((workers, clients));
+        links.close().await;
+        stop.now();
+        result
+    });
+    Ok(Running { workers: workers_at, clients: clients_at, http, task })
+}
+
+fn proxy_key(config: &ProxyConfig) -> Result<Secret<[u8; 32]>, RunFault> {
+    match &config.proxy_key {
+        Some(key) => Ok(key.clone()),
+        None => Ok(keys::load_or_make(&config.data_dir.join("proxy.key"))?),
+    }
+}
+
+/// The journal, and what it reports.
+type Written = (Books, mpsc::UnboundedReceiver<BooksEvent>);
+
+fn open_books(
+    config: &ProxyConfig,
+    checked: &Checked,
+    root: &Arc<cocoon_contract::root::RootState>,
+    seed: &Secret<[u8; 32]>,
+) -> Result<(Proxy, Written), RunFault> {
+    let journal_key = keys::load_or_make(&config.data_dir.join("journal.key"))?;
+    let dir = config.data_dir.join("journal");
+    let opening = Books::open(Path::new(&dir), &journal_key, config.repair_journal)?;
+    let history = opening.records().iter().map(|bytes| Record::decode(bytes));
+    let history = history.collect::<Result<Vec<Record>, _>>()?;
+    let identity = Identity {
+        owner: checked.owner,
+        root: checked.root,
+        wallet: checked.wallet,
+        key: SigningKey::from_bytes(seed.expose()),
+        is_test: config.is_test,
+        is_testnet: config.is_testnet,
+    };
+    let settings = Settings {
+        chain: ChainMode::Pseudo,
+        check_hashes: config.check_worker_images,
+        queue_wait_max_ms: config.queue_wait_ms,
+        commit_every_ms: config.commit_every_ms,
+        commit_at_risk: config.commit_at_risk,
+        ..Settings::default()
+    };
+    let machine = Proxy::open(identity, settings, Arc::clone(root), history, clock::random())?;
+    let books = opening.start(turn::encode(&machine.snapshot()))?;
+    Ok((machine, books))
+}
+
+struct Ports<'a> {
+    links: &'a Links,
+    presence: &'a Presence,
+    config: &'a ProxyConfig,
+}
+
+impl Ports<'_> {
+    async fn open(
+        &self,
+        address: SocketAddr,
+        tag: cocoon_link::Tag,
+        what: &'static str,
+    ) -> Result<Listener, RunFault> {
+        let entry = self.presence.entry(&self.config.transport, self.config.work_bits);
+        let limits = match self.config.transport {
+            Transport::Direct if !address.ip().is_loopback() => PortLimits::public(),
+            _ => PortLimits::local(),
+        };
+        Listener::bind(self.links, address, entry, limits, tag)
+            .await
+            .map_err(|source| RunFault::Listen { address, what, source })
+    }
+}
+
+async fn serve_pages(
+    config: &ProxyConfig,
+    desk: Desk,
+    stop: &Stop,
+) -> Result<Option<SocketAddr>, RunFault> {
+    let Some(address) = config.http else { return Ok(None) };
+    let fault = |source| RunFault::Listen { address, what: "pages", source };
+    let socket = TcpListener::bind(address).await.map_err(fault)?;
+    let bound = socket.local_addr().map_err(fault)?;
+    let pages = pages::router(pages::Pages::new(desk, config));
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let served = axum::serve(socket, pages).with_graceful_shutdown(async move {
+            stop.asked().await;
+        });
+        if let Err(fault) = served.await {
+            tracing::warn!(%fault, "pages ended");
+        }
+    });
+    Ok(Some(bound))
+}
