@@ -1,15 +1,19 @@
 //! Get-methods: questions to a contract, answered without a transaction.
 
 use num_bigint::BigInt;
-use tycho_types::cell::{Cell, CellBuilder, CellFamily as _, HashBytes};
+use tycho_types::cell::{Cell, CellBuilder, CellFamily as _, DynCell, HashBytes, Load as _};
 use tycho_types::dict::Dict;
 use tycho_types::models::{Account, BlockchainConfigParams};
 use tycho_vm::{
-    BehaviourModifiers, NaN, OwnedCellSlice, RcStackValue, StackValueType, VmCaller, VmGetterArgs,
+    BehaviourModifiers, NaN, OwnedCellSlice, RcStackValue, Stack, StackValueType, VmCaller,
+    VmGetterArgs,
 };
 
 /// Largest nesting of tuples read from or given to a contract.
 const TUPLE_DEPTH_MAX: u8 = 64;
+/// Most values read from a result, and most cells in given arguments. A few shared tuples can
+/// stand for more values than there are atoms; whoever made them gets [`StackEntry::Unsupported`].
+const VALUES_MAX: usize = 65_536;
 
 /// A value on the stack of the virtual machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,8 +83,43 @@ pub fn run_getter(
     Some(GetterOutput {
         exit_code: output.exit_code,
         gas_used: output.gas_used,
-        stack: output.stack.iter().map(|value| from_vm(value, TUPLE_DEPTH_MAX)).collect(),
+        stack: from_stack(&output.stack),
     })
+}
+
+/// The form of a stack in cells (`VmStack` of TON's block.tlb); `None` when an entry has none.
+#[must_use]
+pub fn encode_stack(stack: &[StackEntry]) -> Option<Cell> {
+    let items: Option<Vec<_>> = stack.iter().map(|entry| to_vm(entry, TUPLE_DEPTH_MAX)).collect();
+    CellBuilder::build_from(Stack { items: items? }).ok()
+}
+
+/// Reads a stack from its form in cells; `None` when it is malformed or unreasonably large.
+#[must_use]
+pub fn decode_stack(cell: &Cell) -> Option<Vec<StackEntry>> {
+    if !fits(cell.as_ref(), &mut VALUES_MAX.clone()) {
+        return None;
+    }
+    let stack = Stack::load_from(&mut cell.as_slice().ok()?).ok()?;
+    Some(from_stack(&stack.items))
+}
+
+/// Whether the tree has at most `left` cells, shared ones counted as often as they are reached:
+/// reading a stack visits them so often.
+fn fits(cell: &DynCell, left: &mut usize) -> bool {
+    let Some(rest) = left.checked_sub(1) else {
+        return false;
+    };
+    *left = rest;
+    cell.repr_depth() <= MAX_STACK_DEPTH && cell.references().all(|child| fits(child, left))
+}
+
+/// Deepest tree of cells read as a stack.
+const MAX_STACK_DEPTH: u16 = 600;
+
+fn from_stack(stack: &[RcStackValue]) -> Vec<StackEntry> {
+    let mut left = VALUES_MAX;
+    stack.iter().map(|value| from_vm(value, TUPLE_DEPTH_MAX, &mut left)).collect()
 }
 
 fn to_vm(entry: &StackEntry, depth: u8) -> Option<RcStackValue> {
@@ -106,10 +145,11 @@ fn to_vm(entry: &StackEntry, depth: u8) -> Option<RcStackValue> {
     })
 }
 
-fn from_vm(value: &RcStackValue, depth: u8) -> StackEntry {
-    let Some(depth) = depth.checked_sub(1) else {
+fn from_vm(value: &RcStackValue, depth: u8, left: &mut usize) -> StackEntry {
+    let (Some(depth), Some(rest)) = (depth.checked_sub(1), left.checked_sub(1)) else {
         return StackEntry::Unsupported;
     };
+    *left = rest;
     let kind = StackValueType::from_raw(value.raw_ty());
     let entry = match kind {
         Some(StackValueType::Null) => Some(StackEntry::Null),
@@ -127,7 +167,7 @@ fn from_vm(value: &RcStackValue, depth: u8) -> StackEntry {
             .map(StackEntry::Builder),
         Some(StackValueType::Tuple) => value
             .as_tuple()
-            .map(|items| items.iter().map(|item| from_vm(item, depth)).collect())
+            .map(|items| items.iter().map(|item| from_vm(item, depth, left)).collect())
             .map(StackEntry::Tuple),
         Some(StackValueType::Cont) | None => None,
     };

@@ -52,6 +52,8 @@ pub(crate) struct History {
     kept_blocks: usize,
     kept_transactions: usize,
     zero: (SealedBlock, SealedBlock),
+    /// The first beat, kept for ever: its masterchain block is the key block of every proof.
+    first: Option<Sealed>,
     blocks: VecDeque<Sealed>,
     accounts: HashMap<HashBytes, VecDeque<Entry>>,
     order: VecDeque<(HashBytes, u64)>,
@@ -67,6 +69,7 @@ impl History {
             kept_blocks: usize::try_from(kept_blocks).unwrap_or(usize::MAX).max(1),
             kept_transactions: usize::try_from(kept_transactions).unwrap_or(usize::MAX),
             zero,
+            first: None,
             blocks: VecDeque::new(),
             accounts: HashMap::new(),
             order: VecDeque::new(),
@@ -74,8 +77,22 @@ impl History {
     }
 
     pub(crate) fn push_block(&mut self, sealed: Sealed) {
+        if sealed.seqno() == 1 {
+            self.first = Some(sealed.clone());
+        }
         self.blocks.push_back(sealed);
         while self.blocks.len() > self.kept_blocks {
+            self.blocks.pop_front();
+        }
+    }
+
+    /// Drops the first beat from among the others when there is a gap after it.
+    pub(crate) fn forget_blocks(&mut self) {
+        let has_gap = |blocks: &VecDeque<Sealed>| {
+            let second = blocks.get(1).map_or(2, Sealed::seqno);
+            blocks.front().is_some_and(|front| front.seqno() == 1) && second > 2
+        };
+        if has_gap(&self.blocks) {
             self.blocks.pop_front();
         }
     }
@@ -98,8 +115,10 @@ impl History {
         &self.zero
     }
 
-    pub(crate) fn blocks(&self) -> impl DoubleEndedIterator<Item = &Sealed> {
-        self.blocks.iter()
+    /// All kept beats, the first one before the others.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Sealed> {
+        let is_apart = self.blocks.front().is_some_and(|front| front.seqno() > 1);
+        self.first.iter().filter(move |_| is_apart).chain(&self.blocks)
     }
 
     pub(crate) fn last(&self) -> Option<&Sealed> {
@@ -107,6 +126,9 @@ impl History {
     }
 
     pub(crate) fn sealed(&self, seqno: u32) -> Option<&Sealed> {
+        if seqno == 1 {
+            return self.first.as_ref();
+        }
         let first = self.blocks.front()?.seqno();
         self.blocks.get(usize::try_from(seqno.checked_sub(first)?).ok()?)
     }

@@ -176,7 +176,9 @@ fn read_cells(root: &Cell, limits: &Limits) -> Result<Read, Error> {
         beats.push_back(Sealed { shard, master, transactions, skipped, undeliverable });
     }
     let zero = beats.pop_front().ok_or(Error::InvalidData)?;
-    check_sequence(&zero, &beats)?;
+    let apart = beats.get(1).is_some_and(|second| second.seqno() > 2);
+    let apart = if apart { beats.pop_front() } else { None };
+    check_sequence(&zero, apart.as_ref(), &beats)?;
 
     let mut entries = Vec::new();
     for entry in Dict::<u64, Cell>::from_raw(load_maybe(&mut slice)?).iter() {
@@ -192,20 +194,30 @@ fn read_cells(root: &Cell, limits: &Limits) -> Result<Read, Error> {
     }
     let mut history =
         History::new((zero.shard, zero.master), limits.kept_blocks, limits.kept_transactions);
-    beats.into_iter().for_each(|sealed| history.push_block(sealed));
+    apart.into_iter().chain(beats).for_each(|sealed| history.push_block(sealed));
+    history.forget_blocks();
     entries.into_iter().for_each(|entry| history.push_transaction(entry));
     let waiting = read_waiting(&mut slice)?;
     Ok((history, waiting))
 }
 
 /// Numbers must follow each other, or look-ups by number would lie.
-fn check_sequence(zero: &Sealed, beats: &VecDeque<Sealed>) -> Result<(), Error> {
+fn check_sequence(
+    zero: &Sealed,
+    apart: Option<&Sealed>,
+    beats: &VecDeque<Sealed>,
+) -> Result<(), Error> {
     let first = beats.front().map_or(1, Sealed::seqno);
     let expected = (first..).zip(beats);
     let in_order = |(seqno, sealed): (u32, &Sealed)| {
         sealed.master.id.seqno == seqno && sealed.shard.id.seqno == seqno
     };
-    if zero.seqno() != 0 || first == 0 || !expected.into_iter().all(in_order) {
+    let is_first = |sealed: &Sealed| sealed.master.id.seqno == 1 && sealed.shard.id.seqno == 1;
+    if zero.seqno() != 0
+        || !apart.is_none_or(is_first)
+        || first == 0
+        || !expected.into_iter().all(in_order)
+    {
         return Err(Error::InvalidData);
     }
     Ok(())

@@ -240,12 +240,16 @@ fn old_things_are_forgotten() {
         chain.mint(address(1), Nanoton::TON).unwrap();
         beat(&mut chain);
     }
+    assert!(chain.sealed(1).is_some(), "the key block is kept for ever");
     assert!(chain.sealed(3).is_none());
     assert!(chain.sealed(4).is_some());
     assert_eq!(chain.transactions(address(1), u64::MAX).count(), 2);
     assert!(chain.master_id(2).is_some(), "identities are kept for ever");
-    let restored = LocalChain::restore(&chain.snapshot().unwrap()).unwrap();
+    let bytes = chain.snapshot().unwrap();
+    let restored = LocalChain::restore(&bytes).unwrap();
     assert_eq!(restored.transactions(address(1), u64::MAX).count(), 2);
+    assert!(restored.sealed(1).is_some() && restored.sealed(3).is_none());
+    assert_eq!(restored.snapshot().unwrap(), bytes);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod chain;
 mod fault;
 mod follow;
 mod http;
+mod lite;
 mod node;
 mod record;
 mod serve;

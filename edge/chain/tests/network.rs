@@ -27,7 +27,7 @@ fn by_hand() -> NodeConfig {
 
 async fn serving(node: NodeConfig) -> Serving {
     let http = "127.0.0.1:0".parse().unwrap();
-    Serving::start(&ServeConfig { node, http }).await.unwrap()
+    Serving::start(&ServeConfig { node, http, lite: None }).await.unwrap()
 }
 
 fn over_http(serving: &Serving) -> Toncenter {

@@ -53,9 +53,13 @@ impl ApiFault {
 }
 
 /// All routes of the server.
-pub(crate) fn router(node: LocalNode) -> Router {
+pub(crate) fn router(node: LocalNode, global_config: String) -> Router {
+    let global = move || async move {
+        ([(header::CONTENT_TYPE, "application/json")], global_config).into_response()
+    };
     Router::new()
         .route("/", get(index))
+        .route("/global.config.json", get(global))
         .route("/api/v2/jsonRPC", post(json_rpc).options(preflight))
         .route("/api/v2/{method}", get(rest).post(rest).options(preflight))
         .route("/faucet", any(control::faucet))
@@ -68,7 +72,7 @@ pub(crate) fn router(node: LocalNode) -> Router {
 
 async fn index() -> Response {
     let text = "A local TON network.\n\n/api/v2/jsonRPC  toncenter v2\n/faucet?address=..&amount=..  \
-                coins, amount in nanoton\n/control/state  how the chain stands\n";
+                coins, amount in nanoton\n/global.config.json  for lite clients\n/control/state  how the chain stands\n";
     ([(header::CONTENT_TYPE, "text/plain")], text).into_response()
 }
 
