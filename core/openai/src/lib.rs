@@ -1,6 +1,7 @@
 //! What the network must know of OpenAI's HTTP bodies: request views, SSE events, usage, errors, dialects.
 #![forbid(unsafe_code)]
 
+mod chat;
 pub mod dialect;
 pub mod endpoint;
 pub mod fault;
@@ -8,7 +9,9 @@ pub mod form;
 pub mod hide;
 pub mod json;
 pub mod lines;
+pub mod messages;
 pub mod request;
+pub mod responses;
 mod shape;
 pub mod sse;
 pub mod usage;
