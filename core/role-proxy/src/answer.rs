@@ -38,13 +38,25 @@ impl<'tl> From<QueryFinalInfo<'tl>> for End<'tl> {
     }
 }
 
-impl<'tl> Answer<'tl> {
-    /// Sorts a worker's message; those that are no part of an answer come back.
+/// What a worker's message is about.
+pub(crate) enum Said<'tl> {
+    /// A request.
+    Answer(Answer<'tl>),
+    /// Whether it takes requests.
+    Takes(bool),
+    /// Its new price factor, in thousandths.
+    Price(i32),
+    /// Nothing that has a meaning here.
+    Nothing,
+}
+
+impl<'tl> Said<'tl> {
+    /// Sorts a worker's message.
     ///
     /// An error ends the request even when it lacks the final information, which aborts the
     /// reference (protocol notes 3.7).
-    pub(crate) fn of(message: Message<'tl>) -> Result<Self, Message<'tl>> {
-        let answer = |id, body, end| Ok(Self { id, body, end });
+    pub(crate) fn of(message: Message<'tl>) -> Self {
+        let answer = |id, body, end| Self::Answer(Answer { id, body, end });
         let old = |done: bool, used| done.then_some(End { used, debug: None, times: None });
         match message {
             Message::QueryAnswerEx(m) => {
@@ -71,7 +83,9 @@ impl<'tl> Answer<'tl> {
                 let body = Body::Error { code: m.error_code, text: m.error };
                 answer(m.request_id, body, old(true, m.tokens_used))
             }
-            other => Err(other),
+            Message::EnabledDisabled(m) => Self::Takes(m.disabled == 0),
+            Message::NewCoefficient(m) => Self::Price(m.new_coefficient),
+            Message::Unknown(_) => Self::Nothing,
         }
     }
 }

@@ -13,7 +13,7 @@ use cocoon_wire::worker::{
     Query,
 };
 
-use crate::answer::Answer;
+use crate::answer::Said;
 use crate::client::{Side, VERSIONS, lost_promise, signed, unknown_query};
 use crate::fault::{Refusal, code};
 use crate::instance::Party;
@@ -319,22 +319,22 @@ impl Proxy {
         if !self.workers.get(&conn).is_some_and(WorkerConn::is_ready) {
             return Ok(());
         }
-        match Answer::of(message) {
-            Ok(answer) => self.worker_answered(conn, answer, now, out),
-            Err(Message::EnabledDisabled(m)) => {
+        match Said::of(message) {
+            Said::Answer(answer) => self.worker_answered(conn, answer, now, out),
+            Said::Takes(enabled) => {
                 if self.is_still_listed(conn) {
-                    self.pool.enable(worker_id(conn), m.disabled == 0, now.ms);
+                    self.pool.enable(worker_id(conn), enabled, now.ms);
                     self.follow_pool(now, out);
                 }
             }
-            Err(Message::NewCoefficient(m)) => {
-                let coefficient = Coefficient::new(i64::from(m.new_coefficient)).map_err(|_| {
+            Said::Price(milli) => {
+                let coefficient = Coefficient::new(i64::from(milli)).map_err(|_| {
                     Refusal::closing(code::PROTOCOL_VIOLATION, "bad coefficient value")
                 })?;
                 self.pool.set_coefficient(worker_id(conn), coefficient.milli(), now.ms);
                 self.follow_pool(now, out);
             }
-            Err(_) => {}
+            Said::Nothing => {}
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The proxy node over real sockets, between one scripted worker and one scripted client.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 mod peer;
 mod site;
 
