@@ -3,7 +3,8 @@
 // Nothing here depends on the time, the place or the machine: the compiler is pinned in
 // package-lock.json and gives the same bytes for the same source.
 
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getTolkCompilerVersion, runTolkCompiler } from '@ton/tolk-js';
@@ -31,8 +32,20 @@ function differs(path, bytes) {
   }
 }
 
+// Lets a build without this compiler see that sources were changed and not compiled.
+function sourceHash() {
+  const hash = createHash('sha256');
+  for (const file of readdirSync(join(here, 'src')).sort()) {
+    hash.update(file).update('\0').update(readFileSync(join(here, 'src', file))).update('\0');
+  }
+  return hash.digest('hex');
+}
+
 const outputs = new Map();
-const hashes = { compiler: `tolk ${await getTolkCompilerVersion()}` };
+const hashes = {
+  compiler: `tolk ${await getTolkCompilerVersion()}`,
+  sources: sourceHash(),
+};
 for (const name of contracts) {
   const { boc, hash } = await compile(name);
   outputs.set(`${name}.boc`, boc);

@@ -110,10 +110,8 @@ fn only_derived_contracts_may_ask_for_money() {
     }
     // The same hash in another workchain is another account.
     let elsewhere = Address::new(-1, s.clients[0].hash);
-    let body = client_notice(
-        client_owner(0),
-        ClientPayload::RefundForce { amount, excess: STRANGER },
-    );
+    let body =
+        client_notice(client_owner(0), ClientPayload::RefundForce { amount, excess: STRANGER });
     refused(&mut s, exit::WRONG_SENDER, |s| s.send(elsewhere, proxy, GAS, &body));
 }
 
@@ -147,7 +145,12 @@ fn signatures_bind_operation_contract_and_key() {
     refused(&mut s, exit::UNKNOWN_OP, |s| s.send(STRANGER, worker, GAS, &body));
     let forger = SigningKey::from_bytes(&[9; 32]);
     let forged = SignedPayment::sign(
-        PaymentKind::ClientGrantRefund, 1, Tokens(5), client, STRANGER, &forger,
+        PaymentKind::ClientGrantRefund,
+        1,
+        Tokens(5),
+        client,
+        STRANGER,
+        &forger,
     );
     let forged = Body::Payment(forged.expect("sign"));
     refused(&mut s, exit::SIGNATURE, |s| s.send(STRANGER, client, GAS, &forged));
@@ -210,7 +213,10 @@ fn the_largest_numbers_overflow_nothing() {
     // A payout of everything there ever was takes the pool, not the stake, by whole tokens.
     let txs = s.submit(PaymentKind::WorkerPayout, 0, u64::MAX);
     let received = s.paid(&txs, worker_owner(0));
-    assert!(received > 19 * TON && received < 21 * TON && received.is_multiple_of(19), "{received}");
+    assert!(
+        received > 19 * TON && received < 21 * TON && received.is_multiple_of(19),
+        "{received}"
+    );
     let (proxy, worker) = (s.proxy_state(), s.worker_state(0));
     assert_eq!(proxy.stake, Nanoton(3 * TON));
     assert_eq!(worker.tokens, Tokens(received / 19), "the rest stays owed");
@@ -407,7 +413,11 @@ fn whoever_submits_a_payment_cannot_spoil_it_with_a_bad_address_for_unused_value
     let grant = s.payment(PaymentKind::ClientGrantRefund, client, 33);
     let spoiled = Body::Payment(grant.repack(Address::new(7, [1; 32])));
     let txs = s.send(STRANGER, client, GAS, &spoiled);
-    assert_eq!(s.paid(&txs, client_owner(0)), 20 * TON - 33 * 20, "the refund goes out all the same");
+    assert_eq!(
+        s.paid(&txs, client_owner(0)),
+        20 * TON - 33 * 20,
+        "the refund goes out all the same"
+    );
     assert!(txs.iter().all(|tx| tx.action_code.is_none_or(|code| code == 0)));
 }
 

@@ -19,7 +19,11 @@ const TON: u64 = 1_000_000_000;
 const MIN_BALANCE: u64 = 10_000_000;
 
 fn params() -> Params {
-    Params { min_proxy_stake: Nanoton(5 * TON), min_client_stake: Nanoton(2 * TON), ..cast::params() }
+    Params {
+        min_proxy_stake: Nanoton(5 * TON),
+        min_client_stake: Nanoton(2 * TON),
+        ..cast::params()
+    }
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -164,9 +168,13 @@ fn check_receipts(stage: &Stage, txs: &[Tx], before: &Books, after: &Books) {
     assert!(txs.iter().all(|tx| tx.action_code.is_none_or(|code| code == 0)), "actions go through");
 }
 
-fn play(steps: &[Step]) {
+fn play(steps: &[Step], record: Option<&str>) {
     let params = params();
     let mut stage = Stage::new(params.clone(), CLIENTS, WORKERS);
+    match record {
+        Some(name) => stage.world.record.rename(name),
+        None => stage.world.record.discard(),
+    }
     let mut books = Books::new(&params, stage.world.now_s, CLIENTS, WORKERS);
     let mut gas = GasMoney(stage.world.balance(stage.proxy).0);
     // The contract counts gas money above its minimum as part of the pool, so that it serves
@@ -195,6 +203,16 @@ fn play(steps: &[Step]) {
     }
 }
 
+/// One long sequence, always the same, that the referee repeats.
+#[test]
+fn a_long_sequence_for_the_referee() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let sequence = proptest::collection::vec(steps(), 120..=120);
+    let sequence = sequence.new_tree(&mut runner).expect("sequence").current();
+    play(&sequence, Some("random-sequence"));
+}
+
 /// Fewer cases than usual unless asked for: each runs some hundred transactions.
 fn config() -> ProptestConfig {
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
@@ -209,7 +227,7 @@ proptest! {
     fn coins_in_contracts_are_what_the_books_say(
         steps in proptest::collection::vec(steps(), 1..60),
     ) {
-        play(&steps);
+        play(&steps, None);
     }
 
     /// When payouts follow charges, every client can always be paid in full from the deposits.
@@ -248,6 +266,6 @@ proptest! {
         }
         prop_assert!(books.clients.iter().all(|client| client.balance == 0));
         prop_assert_eq!(books.pool, 0);
-        play(&steps);
+        play(&steps, None);
     }
 }

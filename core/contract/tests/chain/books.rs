@@ -99,7 +99,11 @@ impl Books {
             Step::RequestRefund { client } => self.request_refund(client),
             Step::IncreaseStake { client, stake } => self.increase_stake(client, stake),
             Step::ChangeSecret { client } => {
-                if self.clients[client].phase == Phase::Closed { exit::WRONG_STATE } else { 0 }
+                if self.clients[client].phase == Phase::Closed {
+                    exit::WRONG_STATE
+                } else {
+                    0
+                }
             }
             Step::Submit { kind, who, more } => match kind {
                 PaymentKind::ClientCharge => self.charge(who, more),

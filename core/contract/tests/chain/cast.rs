@@ -59,8 +59,7 @@ impl Cast {
         ];
         let addresses =
             people.map(|(name, byte)| (name, Address::new(0, [byte; 32]))).into_iter().collect();
-        let mut cast =
-            Self { network, proxy_key, wallet_key, addresses, inits: BTreeMap::new() };
+        let mut cast = Self { network, proxy_key, wallet_key, addresses, inits: BTreeMap::new() };
         cast.cast_contracts();
         cast
     }
@@ -69,7 +68,7 @@ impl Cast {
         let key = self.public_key();
         let wallet_key = PublicKey(self.wallet_key.verifying_key().to_bytes());
         let wallet_code = code::wallet().expect("compiled").into();
-        let mut wallet = |owner: &str| {
+        let wallet = |owner: &str| {
             let owner = self.addresses[owner];
             address::wallet_init(owner, wallet_key, &wallet_code).expect("init")
         };
@@ -77,8 +76,7 @@ impl Cast {
         self.add("wallet", wallet);
         self.add("wallet2", wallet2);
         let root = Address::new(0, [0xa7; 32]);
-        let identity =
-            ProxyIdentity { owner: self.at("proxy_owner"), public_key: key, root };
+        let identity = ProxyIdentity { owner: self.at("proxy_owner"), public_key: key, root };
         self.add("proxy", address::proxy_init(&identity, &self.network).expect("init"));
         let (owner, proxy) = (self.at("worker_owner"), self.at("proxy"));
         let worker = address::worker_init(owner, proxy, key, &self.network);

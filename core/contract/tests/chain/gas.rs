@@ -54,6 +54,7 @@ fn rows_of_flows(table: &mut String) {
             continue;
         }
         let (mut world, cast) = flows::stage(flow);
+        world.record.discard();
         for step in flow["steps"].as_array().expect("steps") {
             if step["starts_from"].is_string() || step["trigger"]["kind"] == "get_method" {
                 continue;
@@ -113,30 +114,47 @@ fn costs() -> Vec<Cost> {
         (name, STRANGER, Box::new(move |s: &mut Stage| s.submit(kind, 0, tokens)))
     };
     vec![
-        client("client: change secret hash", ClientAction::ChangeSecretHash { secret_hash: SECRET }),
+        client(
+            "client: change secret hash",
+            ClientAction::ChangeSecretHash { secret_hash: SECRET },
+        ),
         client("client: register", ClientAction::Register { nonce: 7 }),
         client("client: top up", ClientAction::TopUp { amount: Nanoton(20_000_000_000) }),
         submit("client: charge", PaymentKind::ClientCharge, 100_000_000),
         submit("worker: payout", PaymentKind::WorkerPayout, 100_000_000),
-        ("proxy: increase stake", STRANGER, Box::new(|s| {
-            s.proxy_from(STRANGER, ProxyAction::IncreaseStake { amount: Nanoton::TON })
-        })),
+        (
+            "proxy: increase stake",
+            STRANGER,
+            Box::new(|s| {
+                s.proxy_from(STRANGER, ProxyAction::IncreaseStake { amount: Nanoton::TON })
+            }),
+        ),
         ("proxy: payout", STRANGER, Box::new(|s| s.proxy_from(STRANGER, ProxyAction::Payout))),
         client("client: withdraw", ClientAction::Withdraw),
         client("client: request refund, first", ClientAction::RequestRefund),
-        ("client: request refund, second", owner, Box::new(|s| {
-            s.world.now_s += DAY_S + 1;
-            s.client(0, ClientAction::RequestRefund)
-        })),
-        ("client: grant refund", STRANGER, Box::new(|s| {
-            s.submit(PaymentKind::ClientGrantRefund, 1, 0)
-        })),
+        (
+            "client: request refund, second",
+            owner,
+            Box::new(|s| {
+                s.world.now_s += DAY_S + 1;
+                s.client(0, ClientAction::RequestRefund)
+            }),
+        ),
+        (
+            "client: grant refund",
+            STRANGER,
+            Box::new(|s| s.submit(PaymentKind::ClientGrantRefund, 1, 0)),
+        ),
         submit("worker: last payout", PaymentKind::WorkerLastPayout, 100_000_000),
         ("proxy: close", STRANGER, Box::new(|s| s.close(CloseKind::Request))),
-        ("proxy: complete close", STRANGER, Box::new(|s| {
-            s.world.now_s += 2 * DAY_S;
-            s.close(CloseKind::Complete)
-        })),
+        (
+            "proxy: complete close",
+            STRANGER,
+            Box::new(|s| {
+                s.world.now_s += 2 * DAY_S;
+                s.close(CloseKind::Complete)
+            }),
+        ),
     ]
 }
 
@@ -145,6 +163,7 @@ fn table() -> String {
     rows_of_flows(&mut table);
     table += COSTS;
     let mut stage = Stage::new(cast::params(), 2, 1);
+    stage.world.record.discard();
     for (name, sender, act) in costs() {
         let txs = act(&mut stage);
         assert_eq!(txs[0].exit, Exit::Code(0), "{name}");

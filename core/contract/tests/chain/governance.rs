@@ -11,10 +11,11 @@ use cocoon_contract::state::WalletState;
 use cocoon_contract::timelock::{
     GRACE_S, Receiver, TimelockAction, TimelockRequest, TimelockState,
 };
-use cocoon_contract::wallet::{CocoonOrder, Layout, Outgoing, external};
+use cocoon_contract::wallet::{CocoonOrder, Outgoing, external};
 use cocoon_units::{Address, Nanoton};
 
 use crate::cast::{self, Cast, named_code};
+use crate::record::EXTERNAL_LAYOUT;
 use crate::stage::{DAY_S, GAS, STRANGER, exit as code_of};
 use crate::world::{Exit, Inbound, Tx, World};
 
@@ -22,7 +23,6 @@ const ADMIN: Address = Address::new(0, [0x77; 32]);
 
 struct Council {
     world: World,
-    cast: Cast,
     root: Address,
     timelock: Address,
 }
@@ -58,7 +58,7 @@ impl Council {
             };
             assert_eq!(code_of(&world.internal(&deploy)), 0);
         }
-        let mut council = Self { world, cast, root, timelock };
+        let mut council = Self { world, root, timelock };
         let txs = council.ask_root(ADMIN, RootAction::ChangeOwner(timelock));
         assert_eq!(code_of(&txs), 0);
         council
@@ -89,10 +89,7 @@ impl Council {
 }
 
 fn price(price: u64, fee: u64) -> RootAction {
-    RootAction::ChangePrice {
-        price_per_token: Nanoton(price),
-        worker_fee_per_token: Nanoton(fee),
-    }
+    RootAction::ChangePrice { price_per_token: Nanoton(price), worker_fee_per_token: Nanoton(fee) }
 }
 
 #[test]
@@ -222,7 +219,7 @@ fn a_message_the_wallet_cannot_pay_does_not_make_its_order_repeatable() {
     let affordable = Outgoing { value: Nanoton::TON, ..too_much.clone() };
     let order = CocoonOrder::new(0, world.now_s + 60, &[too_much, affordable]).expect("order");
     let body = order.sign(&cast.wallet_key).expect("sign");
-    let message = external(&wallet, Some(&cast.init("wallet")), &body, Layout::References);
+    let message = external(&wallet, Some(&cast.init("wallet")), &body, EXTERNAL_LAYOUT);
     let message = message.expect("external");
     let txs = world.external(wallet, message.clone()).expect("accepted");
     assert_eq!(txs[0].out.len(), 1, "the one it can pay goes out");

@@ -7,6 +7,7 @@ mod cast;
 mod flows;
 mod gas;
 mod governance;
+mod record;
 mod report;
 mod script;
 mod stage;

@@ -56,16 +56,12 @@ impl Names {
                 (op::shared::PAYOUT, "payout", json!({ "query_id": query_id.to_string() }))
             }
             Ok(Body::Text(TextCommand::Withdraw)) => (0, "text", json!({ "text": "w" })),
-            Ok(Body::ClientNotice(notice)) => (
-                op::proxy::CLIENT_REQUEST,
-                "client_proxy_request",
-                client_notice(cast, &notice),
-            ),
-            Ok(Body::WorkerNotice(notice)) => (
-                op::proxy::WORKER_REQUEST,
-                "worker_proxy_request",
-                worker_notice(cast, &notice),
-            ),
+            Ok(Body::ClientNotice(notice)) => {
+                (op::proxy::CLIENT_REQUEST, "client_proxy_request", client_notice(cast, &notice))
+            }
+            Ok(Body::WorkerNotice(notice)) => {
+                (op::proxy::WORKER_REQUEST, "worker_proxy_request", worker_notice(cast, &notice))
+            }
             Ok(Body::Bounced(bounced)) => {
                 let original = hex_op(bounced.op.expect("op of the original"));
                 let name = self.by_op.get(&original).cloned().unwrap_or_default();

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tycho_types::cell::CellBuilder;
 
 use crate::cast::{Cast, named_code};
+use crate::record::EXTERNAL_LAYOUT;
 use crate::world::{Inbound, Tx, World};
 
 pub(crate) fn text(value: &Value) -> &str {
@@ -66,7 +67,7 @@ pub(crate) fn play(world: &mut World, cast: &Cast, trigger: &Value) -> Result<Ve
     assert_eq!(trigger["signature"], "valid");
     let body = order.sign(&cast.wallet_key).expect("sign");
     let init = trigger["with_state_init"].as_bool().expect("flag").then(|| cast.init(to));
-    let message = external(&cast.at(to), init.as_ref(), &body, Layout::References);
+    let message = external(&cast.at(to), init.as_ref(), &body, EXTERNAL_LAYOUT);
     world.external(cast.at(to), message.expect("external"))
 }
 

@@ -95,7 +95,13 @@ impl Stage {
         self.query_id
     }
 
-    pub(crate) fn send(&mut self, from: Address, to: Address, value: Nanoton, body: &Body) -> Vec<Tx> {
+    pub(crate) fn send(
+        &mut self,
+        from: Address,
+        to: Address,
+        value: Nanoton,
+        body: &Body,
+    ) -> Vec<Tx> {
         self.send_cell(from, to, value, body.cell().expect("body"))
     }
 
@@ -140,7 +146,12 @@ impl Stage {
         self.send(from, self.proxy, GAS.saturating_add(amount), &body)
     }
 
-    pub(crate) fn payment(&mut self, kind: PaymentKind, target: Address, tokens: u64) -> SignedPayment {
+    pub(crate) fn payment(
+        &mut self,
+        kind: PaymentKind,
+        target: Address,
+        tokens: u64,
+    ) -> SignedPayment {
         let (query_id, key) = (self.next_query(), self.cast.proxy_key.clone());
         let tokens = Tokens(tokens);
         SignedPayment::sign(kind, query_id, tokens, target, STRANGER, &key).expect("sign")

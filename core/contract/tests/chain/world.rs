@@ -17,6 +17,8 @@ use tycho_types::models::{
     StdAddr, TxInfo,
 };
 
+use crate::record::Record;
+
 /// How the compute phase of a transaction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Exit {
@@ -73,6 +75,8 @@ impl Inbound {
 
 #[derive(Clone)]
 pub(crate) struct World {
+    /// What happened, for the referee on the other machine.
+    pub(crate) record: Record,
     config: std::rc::Rc<(ParsedConfig, BlockchainConfigParams)>,
     accounts: BTreeMap<Address, ShardAccount>,
     lt: u64,
@@ -89,7 +93,8 @@ impl World {
         let config = BlockchainConfig { address, params: params.clone() };
         let parsed = ParsedConfig::parse(config, now_s).expect("fees and limits");
         let config = std::rc::Rc::new((parsed, params));
-        Self { config, accounts: BTreeMap::new(), lt: 1_000_000, now_s }
+        let record = Record::new();
+        Self { record, config, accounts: BTreeMap::new(), lt: 1_000_000, now_s }
     }
 
     /// Puts coins on an account that is not deployed.
@@ -103,14 +108,15 @@ impl World {
         };
         account.storage_stat.last_paid = self.now_s;
         let account = Lazy::new(&OptionalAccount(Some(account))).expect("account");
-        let state =
-            ShardAccount { account, last_trans_hash: HashBytes::ZERO, last_trans_lt: 0 };
+        let state = ShardAccount { account, last_trans_hash: HashBytes::ZERO, last_trans_lt: 0 };
         self.accounts.insert(to, state);
+        self.record.fund(to, value);
     }
 
     /// Removes an account, as if it had never been deployed.
     pub(crate) fn forget(&mut self, address: Address) {
         self.accounts.remove(&address);
+        self.record.forget(address);
     }
 
     pub(crate) fn account(&self, address: Address) -> Option<Account> {
@@ -160,15 +166,33 @@ impl World {
     /// Delivers an internal message and everything that follows from it.
     pub(crate) fn internal(&mut self, message: &Inbound) -> Vec<Tx> {
         let cell = self.internal_cell(message);
-        self.run(VecDeque::from([cell]))
+        let transactions = self.run(VecDeque::from([cell.clone()]));
+        self.record_step(&cell, &Ok(&transactions));
+        transactions
     }
 
     /// Delivers an external message; the exit code when the contract does not accept it.
     pub(crate) fn external(&mut self, to: Address, message: Cell) -> Result<Vec<Tx>, i32> {
-        let first = self.execute(to, message)?;
+        let first = match self.execute(to, message.clone()) {
+            Ok(first) => first,
+            Err(code) => {
+                self.record_step(&message, &Err(code));
+                return Err(code);
+            }
+        };
         let mut transactions = vec![first.0];
         transactions.extend(self.run(first.1.into()));
+        self.record_step(&message, &Ok(&transactions));
         Ok(transactions)
+    }
+
+    fn record_step(&mut self, message: &Cell, outcome: &Result<&Vec<Tx>, i32>) {
+        let accounts: Vec<_> = outcome
+            .iter()
+            .flat_map(|txs| txs.iter())
+            .map(|tx| (tx.to, self.balance(tx.to), self.data(tx.to)))
+            .collect();
+        self.record.step(self.now_s, message, outcome, &accounts);
     }
 
     fn internal_cell(&mut self, message: &Inbound) -> Cell {
@@ -191,7 +215,7 @@ impl World {
             created_at: self.now_s,
         });
         let body = (CellSliceRange::full(&message.body), message.body.clone());
-        let message = OwnedMessage { info, init, body: body.into(), layout: None };
+        let message = OwnedMessage { info, init, body, layout: None };
         CellBuilder::build_from(message).expect("message")
     }
 
@@ -256,9 +280,7 @@ fn describe(
     messages: &[Cell],
 ) -> Tx {
     let (exit, gas) = match &info.compute_phase {
-        ComputePhase::Executed(phase) => {
-            (Exit::Code(phase.exit_code), phase.gas_used.into_inner())
-        }
+        ComputePhase::Executed(phase) => (Exit::Code(phase.exit_code), phase.gas_used.into_inner()),
         ComputePhase::Skipped(phase) => match phase.reason {
             ComputePhaseSkipReason::NoGas => (Exit::NoGas, 0),
             _ => (Exit::NoState, 0),
@@ -284,9 +306,10 @@ fn describe(
     let body = rest(CellSlice::apply(&message.body).expect("body"));
     let action_code = info.action_phase.as_ref().map(|phase| phase.result_code);
     let fees = Nanoton::ZERO;
-    let storage = info.storage_phase.as_ref().map_or(Nanoton::ZERO, |phase| {
-        amount(phase.storage_fees_collected)
-    });
+    let storage = info
+        .storage_phase
+        .as_ref()
+        .map_or(Nanoton::ZERO, |phase| amount(phase.storage_fees_collected));
     Tx { to, from, body, value, exit, action_code, out, gas, fees, storage }
 }
 
@@ -320,10 +343,13 @@ fn sent(actions: &Cell) -> Vec<Sent> {
 /// Drops what the chain skipped: an action stays when a message to its receiver with its body
 /// was made.
 fn keep_made(out: &mut Vec<Sent>, messages: &[Cell]) {
-    let mut made: Vec<(Address, Cell)> = messages.iter().map(|message| {
-        let sent = bounced(message);
-        (sent.to, sent.body)
-    }).collect();
+    let mut made: Vec<(Address, Cell)> = messages
+        .iter()
+        .map(|message| {
+            let sent = bounced(message);
+            (sent.to, sent.body)
+        })
+        .collect();
     out.retain(|sent| {
         let found = made.iter().position(|(to, body)| *to == sent.to && *body == sent.body);
         found.map(|index| made.remove(index)).is_some()

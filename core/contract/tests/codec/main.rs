@@ -1,6 +1,7 @@
 //! The codecs against `testdata/contract/vectors.json`, and against bytes that mean nothing.
 
 mod addresses;
+mod compiled;
 mod fuzz;
 mod messages;
 mod registry;
