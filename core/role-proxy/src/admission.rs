@@ -78,6 +78,7 @@ impl Proxy {
             timeout_s,
             worker: None,
             begun: None,
+            http_status: 0,
             bytes_out: 0,
             attempts: 0,
             cancelled: false,
@@ -122,6 +123,10 @@ impl Proxy {
         }
         if account.is_none_or(|account| account.status() != ClientStatus::Normal) {
             return Err((code::NOT_READY, "client is closing".into()));
+        }
+        if self.parties.clients.get(&peer.account).is_some_and(|party| party.behind_chain) {
+            let text = "books of this proxy are older than the client's contract";
+            return Err((code::NOT_READY, text.into()));
         }
         // Unlike the reference's, the reservation covers the multipliers, so no charge exceeds it.
         let query_len = wanted.query.len() as u64;

@@ -229,11 +229,14 @@ impl Proxy {
             stake_nanoton: stake.0,
             charged: charged.0,
         };
+        let counted = self.books.client(client).map(|c| c.counters().max()).unwrap_or_default();
         // An update that falls behind is refused by the books and ignored, as it must be.
-        if self.book(seen, out).is_ok()
-            && let Some(party) = self.parties.clients.get_mut(&client)
-        {
-            party.secret_hash = Some(secret_hash);
+        let taken = self.book(seen, out).is_ok();
+        if let Some(party) = self.parties.clients.get_mut(&client) {
+            party.behind_chain |= charged > counted;
+            if taken {
+                party.secret_hash = Some(secret_hash);
+            }
         }
         self.refresh_signable(client);
     }

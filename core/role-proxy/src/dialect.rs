@@ -84,8 +84,8 @@ impl Listener {
         self.send(out, data, last);
     }
 
-    /// The request failed; nothing was booked, so nothing waits. `begun` tells whether a head
-    /// was sent, which only the oldest dialect wants to know.
+    /// The request failed. It waits for the journal when something was booked. `begun` tells
+    /// whether a head was sent, which only the oldest dialect wants to know.
     pub(crate) fn error(
         &self,
         out: &mut Outbox,
@@ -95,6 +95,7 @@ impl Listener {
         end: Closing<'_>,
     ) {
         let (error, id) = (Text::from(text), self.id);
+        let booked = end.usage.total > cocoon_units::Tokens::ZERO;
         let data = if self.version.has_final_info() {
             out.encode(&QueryAnswerErrorEx {
                 request_id: id,
@@ -118,7 +119,7 @@ impl Listener {
                 request_tokens_used: tokens(Some(end)),
             })
         };
-        self.send(out, data, false);
+        self.send(out, data, booked);
     }
 
     fn send(&self, out: &mut Outbox, data: bytes::Bytes, last: bool) {

@@ -49,6 +49,11 @@ impl Proxy {
                 Some(end) => self.complete(ticket, Last::Part(part), &end, now, out),
             },
             (Body::Head(head), false) => self.begin_answer(ticket, head, answer.end, now, out),
+            // Cancelled before its head: what was made until then is charged all the same.
+            (Body::Error { code: code::CANCELLED, text }, _) if request.cancelled => {
+                let end = answer.end.unwrap_or_default();
+                self.complete(ticket, Last::Cancelled(&text.sanitized()), &end, now, out);
+            }
             (Body::Error { code, text }, _) => {
                 let outcome = blame(code, &text.sanitized());
                 self.fail_with(ticket, code, &text.sanitized(), outcome, answer.end, now, out);
@@ -86,6 +91,7 @@ impl Proxy {
             response.headers.push(Header { name: Text::from(name), value });
         }
         request.begun = Some(now);
+        request.http_status = response.status_code;
         request.query = None;
         request.key = None;
         request.bytes_out += response.payload.0.len() as u64;
@@ -142,19 +148,37 @@ impl Proxy {
                     listener.part(out, part, Some(closing));
                 }
                 Last::Head(head) => listener.head(out, head, Some(closing)),
+                Last::Cancelled(text) => {
+                    let begun = request.begun.is_some();
+                    listener.error(out, begun, code::CANCELLED, text, closing);
+                }
             }
         }
         self.push_payments(&request, Some(assigned), usage.total, out);
-        let outcome = if lied {
-            Outcome::Lied
-        } else {
-            let service_ms = now.ms.saturating_sub(assigned.at.ms);
-            let prices = &self.instance.prices;
-            let tokens = answer_tokens(&usage, assigned.coefficient, prices);
-            Outcome::Served { service_ms, tokens }
-        };
+        let outcome =
+            if lied { Outcome::Lied } else { self.outcome(&request, assigned, &usage, now) };
         self.pool.finish(ticket, outcome, now.ms);
         self.follow_pool(now, out);
+    }
+
+    /// What a complete answer says about its worker. A broken model server answers quickest of
+    /// all, so an answer of its own failure, or of nothing, must not look like speed.
+    fn outcome(
+        &self,
+        request: &Request,
+        assigned: Assigned,
+        usage: &AdjustedUsage,
+        now: Now,
+    ) -> Outcome {
+        if request.http_status >= 500 {
+            return Outcome::Failed;
+        }
+        if usage.total == Tokens::ZERO || request.cancelled {
+            return Outcome::Neutral;
+        }
+        let service_ms = now.ms.saturating_sub(assigned.at.ms);
+        let tokens = answer_tokens(usage, assigned.coefficient, &self.instance.prices);
+        Outcome::Served { service_ms, tokens }
     }
 
     /// Ends a request with an error that is nobody's in particular.
@@ -319,6 +343,8 @@ impl Proxy {
 enum Last<'a> {
     Head(&'a [u8]),
     Part(Blob<'a>),
+    /// The worker ended it early, on request, with these words.
+    Cancelled(&'a str),
 }
 
 /// The end of a request as the client learns it. Without a word of the worker its times are 0

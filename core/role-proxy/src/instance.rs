@@ -142,6 +142,9 @@ pub(crate) struct Party {
     pub(crate) secret_hash: Option<[u8; 32]>,
     /// A charge, refund or payout is on its way to the chain.
     pub(crate) in_flight: bool,
+    /// The chain shows more tokens charged than the books ever counted: they are an old copy,
+    /// nothing more is promised to this account.
+    pub(crate) behind_chain: bool,
     /// Total of the last order sent to the chain.
     pub(crate) ordered: Tokens,
 }
@@ -157,6 +160,7 @@ impl Party {
             running: 0,
             secret_hash: None,
             in_flight: false,
+            behind_chain: false,
             ordered: Tokens::ZERO,
         }
     }

@@ -52,6 +52,8 @@ pub(crate) struct Request {
     pub(crate) worker: Option<Assigned>,
     /// When the head came.
     pub(crate) begun: Option<Now>,
+    /// Status of the model server's answer, 0 before the head.
+    pub(crate) http_status: i32,
     /// Bytes of answer passed on.
     pub(crate) bytes_out: u64,
     pub(crate) attempts: u8,

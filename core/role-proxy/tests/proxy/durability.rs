@@ -246,3 +246,25 @@ fn a_new_list_takes_workers_out_of_the_pool_and_leaves_them_connected() {
     assert_eq!(stage.got(worker), None, "unchecked lists matter to nobody");
     assert!(stage.proxy.status(stage.now).worker_connections[0].enabled);
 }
+
+#[test]
+fn books_older_than_the_chain_promise_nothing_more() {
+    let mut stage = real();
+    let conn = stage.client(20, 4);
+    stage.worker(30, 4, 4);
+    let fact = ChainFact::ClientSeen {
+        client: account(20),
+        status: cocoon_ledger::ClientStatus::Normal,
+        balance: Nanoton(1_000_000_000),
+        stake: Nanoton(1_000_000_000),
+        charged: Tokens(44),
+        secret_hash: [0; 32],
+    };
+    stage.proxy.chain(fact, stage.now, &mut stage.out);
+    stage.perform();
+    stage.send(conn, &request(1));
+    let data = stage.message(conn);
+    let error: client::QueryAnswerErrorEx<'_> = tl::decode(&data).unwrap();
+    assert_eq!(error.error_code, 651);
+    assert!(error.error.to_string().contains("older than"), "{}", error.error);
+}

@@ -444,3 +444,44 @@ fn a_full_disk_admits_nothing_new() {
     stage.send(conn, &request(2));
     stage.run_query(worker);
 }
+
+#[test]
+fn a_request_cancelled_before_its_head_is_charged_for_what_was_made() {
+    let mut stage = Stage::new();
+    let worker = stage.worker_with(30, 4, 1, 1_000, CANCEL_QUERY);
+    let conn = stage.client_with(20, 4, CANCEL_QUERY);
+    stage.send(conn, &request(1));
+    let id = stage.run_query(worker);
+    stage.send(conn, &CancelQuery { request_id: RequestId([1; 32]) });
+    stage.message(worker);
+    let end = last(id, 9).final_info;
+    stage.send(
+        worker,
+        &proxy::QueryAnswerErrorEx { final_info: end, ..failed(id, 653, "cancelled") },
+    );
+    let data = stage.message(conn);
+    let error: client::QueryAnswerErrorEx<'_> = tl::decode(&data).unwrap();
+    assert_eq!((error.error_code, error.final_info.unwrap().tokens_used), (653, used(9)));
+    assert_eq!(stage.books().totals().spent, 9);
+}
+
+#[test]
+fn a_broken_model_server_is_not_a_quick_worker() {
+    let mut stage = Stage::new();
+    let broken = stage.worker(30, 4, 8);
+    let conn = stage.client(20, 4);
+    for number in 1..=3 {
+        stage.send(conn, &request(number));
+        let id = stage.run_query(broken);
+        let mut answer = response();
+        answer.status_code = 502;
+        let answer = tl::encode(&answer);
+        stage.send(broken, &proxy::QueryAnswerEx { answer: Blob(&answer), ..head(id) });
+        stage.send(broken, &last(id, 0));
+        stage.all(broken);
+    }
+    assert!(stage.proxy.status(stage.now).worker_connections[0].cooling);
+    let good = stage.worker(31, 4, 8);
+    stage.send(conn, &request(4));
+    stage.run_query(good);
+}
