@@ -3,7 +3,9 @@
 //! [`EvidenceProvider`] is what a node asks for evidence about itself; [`QuoteSubject`] is
 //! everything it can ask for.
 
+pub mod collateral;
 mod fault;
+pub mod linux;
 mod provider;
 pub mod sim;
 

@@ -10,10 +10,13 @@ mod key;
 mod misbehave;
 mod pki;
 mod platform;
+mod service;
 mod snp;
 mod tdx;
 mod x509;
 
 pub use misbehave::Misbehave;
 pub use pki::DevPki;
+pub(crate) use x509::pem_of;
 pub use platform::{SimulatedPlatform, SimulatedPlatformForm};
+pub use service::SimulatedService;

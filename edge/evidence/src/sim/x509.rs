@@ -74,8 +74,13 @@ pub(super) fn revocation_list(
     signed(der::sequence(&fields), issuer_key)
 }
 
+/// Returns the PEM of one certificate.
+pub(crate) fn pem_of(der: &[u8]) -> String {
+    pem(&[der])
+}
+
 /// Returns the PEM of certificates, in their order.
-pub(crate) fn pem(ders: &[&[u8]]) -> String {
+pub(super) fn pem(ders: &[&[u8]]) -> String {
     let mut out = String::new();
     for bytes in ders {
         out.push_str("-----BEGIN CERTIFICATE-----\n");
