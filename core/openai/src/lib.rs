@@ -1,4 +1,15 @@
 //! What the network must know of OpenAI's HTTP bodies: request views, SSE events, usage, errors, dialects.
+//!
+//! Nothing here does I/O, and nothing parses more than it must:
+//!
+//! - [`RequestView`] looks into a body once and writes the one that travels on by splicing;
+//!   [`FormView`] does the same for forms.
+//! - [`UsageCounter`] finds token counts in an answer as its bytes pass; [`UsageHider`] takes them
+//!   out again for users who did not ask.
+//! - [`sse`] cuts streams into events, [`LinesToEvents`] makes events of JSON lines.
+//! - [`Dialect`] speaks `/v1/responses` and `/v1/messages` over chat completions.
+//! - [`reference`] says in the reference's words what can be said in them.
+//! - [`ApiError`] is what a user sees of a failure.
 #![forbid(unsafe_code)]
 
 mod chat;
@@ -10,6 +21,7 @@ pub mod hide;
 pub mod json;
 pub mod lines;
 pub mod messages;
+pub mod reference;
 pub mod request;
 pub mod responses;
 mod shape;

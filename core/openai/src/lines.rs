@@ -4,7 +4,8 @@
 //! clients of OpenAI's API expect events and `[DONE]`.
 
 use bytes::Bytes;
-use memchr::memchr;
+use memchr::{memchr, memmem};
+use serde_json::Value;
 
 use crate::sse::{self, EventTooLong};
 
@@ -65,10 +66,32 @@ impl LinesToEvents {
             return;
         }
         self.lines += 1;
+        let chunk = chunk_of_answer(line);
         out.extend_from_slice(b"data: ");
-        out.extend_from_slice(line);
+        out.extend_from_slice(chunk.as_deref().unwrap_or(line));
         out.extend_from_slice(b"\n\n");
     }
+}
+
+/// A whole chat completion as one chunk: what a worker sends that made no stream although one
+/// was asked for. `None` for everything else.
+fn chunk_of_answer(line: &[u8]) -> Option<Vec<u8>> {
+    memmem::find(line, b"\"chat.completion\"")?;
+    let mut answer: Value = serde_json::from_slice(line).ok()?;
+    if answer.get("object")? != "chat.completion" {
+        return None;
+    }
+    *answer.get_mut("object")? = "chat.completion.chunk".into();
+    for choice in answer.get_mut("choices")?.as_array_mut()? {
+        let choice = choice.as_object_mut()?;
+        let mut message = choice.remove("message")?;
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+        for (index, call) in calls.into_iter().flatten().enumerate() {
+            call.as_object_mut()?.insert("index".to_owned(), index.into());
+        }
+        choice.insert("delta".to_owned(), message);
+    }
+    serde_json::to_vec(&answer).ok()
 }
 
 #[cfg(test)]
@@ -80,6 +103,18 @@ mod tests {
     const LINES: &[u8] = b"{\"a\":1}\n\n {\"b\":2}\r\n{\"c\":3}";
     const EVENTS: &str =
         "data: {\"a\":1}\n\ndata: {\"b\":2}\n\ndata: {\"c\":3}\n\ndata: [DONE]\n\n";
+
+    #[test]
+    fn a_whole_answer_becomes_a_chunk() {
+        let answer = br#"{"object":"chat.completion","choices":[{"message":{"content":"x","tool_calls":[{"id":"c"}]},"finish_reason":"stop"}],"usage":{}}"#;
+        let mut converter = LinesToEvents::new(1000);
+        assert!(converter.push(answer).unwrap().is_empty());
+        let text = String::from_utf8(converter.finish().to_vec()).unwrap();
+        let chunk: Value = serde_json::from_str(&text[6..text.find("\n\n").unwrap()]).unwrap();
+        assert_eq!(chunk["object"], "chat.completion.chunk");
+        assert_eq!(chunk["choices"][0]["delta"]["tool_calls"][0]["index"], 0);
+        assert!(text.ends_with("data: [DONE]\n\n"));
+    }
 
     proptest! {
         #[test]

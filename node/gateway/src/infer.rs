@@ -184,7 +184,8 @@ impl<U: Upstream> Gateway<U> {
         };
         let headers = reply.headers_mut();
         let json = HeaderValue::from_static("application/json");
-        let kind = head.headers.get(header::CONTENT_TYPE).cloned().unwrap_or(json);
+        let told = head.headers.get(header::CONTENT_TYPE).cloned();
+        let kind = told.filter(|_| shape.dialect.is_none()).unwrap_or(json);
         headers.insert(header::CONTENT_TYPE, kind);
         for name in [header::CONTENT_DISPOSITION, header::RETRY_AFTER] {
             if let Some(value) = head.headers.get(&name) {
