@@ -1,3 +1,5 @@
+//! Requests to a client contract.
+
 use cocoon_units::{Address, Nanoton};
 
 use crate::cell::{Cell, Hash, Reader, Writer};

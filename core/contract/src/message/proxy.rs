@@ -1,3 +1,5 @@
+//! Requests to a proxy contract, and what client and worker contracts tell it.
+
 use cocoon_units::{Address, Nanoton, Tokens};
 
 use crate::cell::{Cell, Hash, Reader, Writer};

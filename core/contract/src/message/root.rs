@@ -1,3 +1,5 @@
+//! Changes of the registry.
+
 use cocoon_units::{Address, Nanoton};
 
 use crate::cell::{Cell, Hash, Reader, Writer};

@@ -1,3 +1,5 @@
+//! Requests to a worker contract that need no signature.
+
 use cocoon_units::Address;
 
 use crate::cell::{Cell, Reader, Writer};

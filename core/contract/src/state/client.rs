@@ -1,3 +1,5 @@
+//! What a client contract stores.
+
 use cocoon_units::{Address, Nanoton, PublicKey, Tokens};
 
 use super::Phase;

@@ -1,3 +1,5 @@
+//! What a proxy contract stores.
+
 use cocoon_units::{Address, Nanoton, PublicKey};
 
 use super::Phase;

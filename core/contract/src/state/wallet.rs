@@ -1,3 +1,5 @@
+//! What a Cocoon wallet stores.
+
 use cocoon_units::{Address, PublicKey};
 
 use crate::Fault;

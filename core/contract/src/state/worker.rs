@@ -1,3 +1,5 @@
+//! What a worker contract stores.
+
 use cocoon_units::{Address, PublicKey, Tokens};
 
 use super::Phase;

@@ -1,3 +1,5 @@
+//! Orders to a Cocoon wallet.
+
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::{Layout, Outgoing};

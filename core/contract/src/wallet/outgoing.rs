@@ -1,3 +1,5 @@
+//! Messages that a wallet is asked to send, and the external message around an order.
+
 use cocoon_units::{Address, Nanoton};
 
 use crate::Fault;

@@ -1,3 +1,5 @@
+//! Orders to standard wallets of versions 3, 4 and 5.
+
 use cocoon_units::{Address, PublicKey};
 use ed25519_dalek::{Signer as _, SigningKey};
 

@@ -1,3 +1,5 @@
+//! Parameters, states and addresses.
+
 use cocoon_contract::Fault;
 use cocoon_contract::address::{self, Network, ProxyIdentity};
 use cocoon_contract::cell::CellId;

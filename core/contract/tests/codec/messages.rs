@@ -1,3 +1,5 @@
+//! Message bodies and signed payments.
+
 use cocoon_contract::cell::{Cell, Hash};
 use cocoon_contract::message::{
     Body, ClientAction, ClientNotice, ClientPayload, ClientRequest, ClientSnapshot, ProxyAction,

@@ -1,3 +1,5 @@
+//! States of the root contract.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cocoon_contract::Fault;

@@ -1,3 +1,5 @@
+//! Orders of wallets, and prices.
+
 use cocoon_contract::address::{self, Network, ProxyIdentity, StateInit};
 use cocoon_contract::cell::{Cell, CellId, Hash};
 use cocoon_contract::code::Code;
