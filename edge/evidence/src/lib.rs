@@ -7,6 +7,7 @@ pub mod collateral;
 mod fault;
 pub mod linux;
 mod provider;
+pub mod seal;
 pub mod sim;
 
 pub use fault::EvidenceFault;

@@ -2,9 +2,7 @@
 
 use cocoon_attest::channel::{Offer, Statement};
 use cocoon_attest::gpu::GpuEvidence;
-use cocoon_attest::{
-    Binding, ExtensionKind, Measurement, PeerEvidence, certificate_report_data,
-};
+use cocoon_attest::{Binding, ExtensionKind, Measurement, PeerEvidence, certificate_report_data};
 
 use crate::fault::EvidenceFault;
 

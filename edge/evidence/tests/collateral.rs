@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use cocoon_attest::snp::SnpProduct;
-use cocoon_attest::{
-    CannotCheck, Collateral, CollateralNeed, Outcome, PckIssuer, verify,
-};
+use cocoon_attest::{CannotCheck, Collateral, CollateralNeed, Outcome, PckIssuer, verify};
 use cocoon_evidence::collateral::{
     CollateralSource, CollateralStore, HttpAnswer, HttpGet, MakerServices, PlainHttp, StoreLimits,
 };
@@ -57,8 +55,8 @@ async fn serve(service: SimulatedService) -> String {
                     response.body(Full::new(Bytes::from(answer.body)))
                 }
             });
-            let connection =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), respond);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), respond);
             tokio::spawn(connection);
         }
     });
@@ -105,7 +103,11 @@ struct Counting {
 }
 
 impl CollateralSource for Counting {
-    async fn fetch(&self, _need: &CollateralNeed, _now_ms: u64) -> Result<Collateral, EvidenceFault> {
+    async fn fetch(
+        &self,
+        _need: &CollateralNeed,
+        _now_ms: u64,
+    ) -> Result<Collateral, EvidenceFault> {
         self.fetches.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         if self.down.load(Ordering::SeqCst) {

@@ -46,7 +46,8 @@ impl FakeKernel {
 
     /// The simulated TEE takes typed subjects only, so the kernel knows one key.
     fn evidence(&self, input: &[u8]) -> cocoon_evidence::TeeEvidence {
-        let key = if self.trouble == Trouble::StaleReport || input != certificate_report_data(&KEY) {
+        let key = if self.trouble == Trouble::StaleReport || input != certificate_report_data(&KEY)
+        {
             [0; 32]
         } else {
             KEY

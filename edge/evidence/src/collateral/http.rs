@@ -82,7 +82,9 @@ async fn get(url: &str) -> Result<HttpAnswer, String> {
     let headers = head
         .headers
         .iter()
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        })
         .collect();
     let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| error.to_string());
     driver.abort();

@@ -30,11 +30,7 @@ pub trait CollateralSource: Send + Sync {
 }
 
 impl<S: CollateralSource> CollateralSource for Arc<S> {
-    async fn fetch(
-        &self,
-        need: &CollateralNeed,
-        now_ms: u64,
-    ) -> Result<Collateral, EvidenceFault> {
+    async fn fetch(&self, need: &CollateralNeed, now_ms: u64) -> Result<Collateral, EvidenceFault> {
         S::fetch(self, need, now_ms).await
     }
 }

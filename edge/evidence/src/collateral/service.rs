@@ -45,22 +45,19 @@ impl<H: HttpGet> MakerServices<H> {
             PckIssuer::Platform => "platform",
             PckIssuer::Processor => "processor",
         };
-        let pck = self
-            .ask(format!("{base}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der"))
-            .await?;
+        let pck =
+            self.ask(format!("{base}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der")).await?;
         let pck_crl_issuer_chain = pck.chain("sgx-pck-crl-issuer-chain")?;
         let root = self.ask(format!("{base}/sgx/certification/v4/rootcacrl")).await?;
         let fmspc = hex::encode(fmspc);
         let tcb = self.ask(format!("{base}/tdx/certification/v4/tcb?fmspc={fmspc}")).await?;
         let tcb_info_issuer_chain = tcb.chain("tcb-info-issuer-chain")?;
-        let (tcb_info, tcb_info_signature) = tcb.signed(|signed: SignedTcbInfo| {
-            (signed.tcb_info, signed.signature)
-        })?;
+        let (tcb_info, tcb_info_signature) =
+            tcb.signed(|signed: SignedTcbInfo| (signed.tcb_info, signed.signature))?;
         let qe = self.ask(format!("{base}/tdx/certification/v4/qe/identity")).await?;
         let qe_identity_issuer_chain = qe.chain("sgx-enclave-identity-issuer-chain")?;
-        let (qe_identity, qe_identity_signature) = qe.signed(|signed: SignedQeIdentity| {
-            (signed.enclave_identity, signed.signature)
-        })?;
+        let (qe_identity, qe_identity_signature) =
+            qe.signed(|signed: SignedQeIdentity| (signed.enclave_identity, signed.signature))?;
         let dcap = QuoteCollateralV3 {
             pck_crl_issuer_chain,
             root_ca_crl: root.der(),
@@ -76,11 +73,7 @@ impl<H: HttpGet> MakerServices<H> {
         Ok(TdxCollateral { dcap, fetched_ms: now_ms })
     }
 
-    async fn snp(
-        &self,
-        product: SnpProduct,
-        now_ms: u64,
-    ) -> Result<SnpCollateral, EvidenceFault> {
+    async fn snp(&self, product: SnpProduct, now_ms: u64) -> Result<SnpCollateral, EvidenceFault> {
         let base = format!("{}/vcek/v1/{}", self.amd_url.trim_end_matches('/'), product.name());
         let chain = self.ask(format!("{base}/cert_chain")).await?;
         let crl = self.ask(format!("{base}/crl")).await?.der();
@@ -99,11 +92,7 @@ impl<H: HttpGet> MakerServices<H> {
 }
 
 impl<H: HttpGet> CollateralSource for MakerServices<H> {
-    async fn fetch(
-        &self,
-        need: &CollateralNeed,
-        now_ms: u64,
-    ) -> Result<Collateral, EvidenceFault> {
+    async fn fetch(&self, need: &CollateralNeed, now_ms: u64) -> Result<Collateral, EvidenceFault> {
         let mut collateral = Collateral::default();
         match need {
             CollateralNeed::Nothing => {}

@@ -232,9 +232,12 @@ mod tests {
     fn requests_and_answers_have_the_layout_of_the_service() {
         let request = request(&[7; REPORT_LEN]);
         assert_eq!(request.len(), 4 + 16 + 8 + 1024);
-        assert_eq!(hex::encode(&request[..28]), concat!(
-            "00000418", "01000000", "00000000", "18040000", "00000000", "00040000", "00000000",
-        ));
+        assert_eq!(
+            hex::encode(&request[..28]),
+            concat!(
+                "00000418", "01000000", "00000000", "18040000", "00000000", "00040000", "00000000",
+            )
+        );
         let mut answer = vec![1, 0, 0, 0, 1, 0, 0, 0, 29, 0, 0, 0, 0, 0, 0, 0];
         answer.extend([2, 0, 0, 0, 3, 0, 0, 0, 0xaa, 0xaa, 1, 2, 3]);
         assert_eq!(quote_in(&answer).unwrap(), [1, 2, 3]);

@@ -68,11 +68,7 @@ impl<F: TsmFiles> ConfigfsTsm<F> {
     ///
     /// # Errors
     /// Like [`ConfigfsTsm::detect`].
-    pub fn with_files(
-        files: F,
-        root: PathBuf,
-        event_log: PathBuf,
-    ) -> Result<Self, EvidenceFault> {
+    pub fn with_files(files: F, root: PathBuf, event_log: PathBuf) -> Result<Self, EvidenceFault> {
         let entry = Entry::create(&files, &root)?;
         let provider = entry.read("provider")?;
         let kind = match String::from_utf8_lossy(&provider).trim() {

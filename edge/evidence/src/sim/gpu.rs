@@ -38,16 +38,13 @@ impl GpuMachine {
             extensions: Vec::new(),
         };
         let middle_key = SigningKey::generate(KeyKind::P384)?;
-        let middle =
-            certificate(&form(issuer, 2, true), &middle_key, GPU_ROOT, &pki.gpu_root.key)?;
+        let middle = certificate(&form(issuer, 2, true), &middle_key, GPU_ROOT, &pki.gpu_root.key)?;
         let key = SigningKey::generate(KeyKind::P384)?;
         let name = format!("Simulated GPU {number}");
         let mut leaf_form = form(&name, 0x100 + number, false);
         // TCG DICE TcbInfo: one firmware digest, [6] { SEQUENCE { hash, digest } }.
-        let digest = der::sequence(&[
-            der::oid(&[2, 16, 840, 1, 101, 3, 4, 2, 2]),
-            der::octets(&FIRMWARE),
-        ]);
+        let digest =
+            der::sequence(&[der::oid(&[2, 16, 840, 1, 101, 3, 4, 2, 2]), der::octets(&FIRMWARE)]);
         let dice = der::sequence(&[der::tagged(6, &digest)]);
         leaf_form.extensions.push((vec![2, 23, 133, 5, 4, 1], dice));
         let leaf = certificate(&leaf_form, &key, issuer, &middle_key)?;
@@ -73,8 +70,7 @@ impl GpuMachine {
         report.extend_from_slice(&(opaque.len() as u16).to_le_bytes());
         report.extend_from_slice(&opaque);
         let foreign = SigningKey::generate(KeyKind::P384)?;
-        let signer =
-            if lie == Some(Misbehave::GpuForeignSignature) { &foreign } else { &self.key };
+        let signer = if lie == Some(Misbehave::GpuForeignSignature) { &foreign } else { &self.key };
         let signature = signer.sign_fixed(&report)?;
         report.extend_from_slice(&signature);
         let mode = GpuMode {

@@ -36,8 +36,12 @@ impl SigningKey {
         let random = SystemRandom::new();
         let ecdsa = |algorithm| EcdsaKeyPair::generate_pkcs8(algorithm, &random);
         let pkcs8 = match kind {
-            KeyKind::P256 => ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(crypto)?.as_ref().to_vec(),
-            KeyKind::P384 => ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(crypto)?.as_ref().to_vec(),
+            KeyKind::P256 => {
+                ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(crypto)?.as_ref().to_vec()
+            }
+            KeyKind::P384 => {
+                ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(crypto)?.as_ref().to_vec()
+            }
             KeyKind::Rsa => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa4096).map_err(crypto)?;
                 pair.as_der().map_err(crypto)?.as_ref().to_vec()
@@ -115,9 +119,8 @@ impl SigningKey {
 
     /// Returns the `SubjectPublicKeyInfo`.
     pub(super) fn spki(&self) -> Vec<u8> {
-        let curve = |arcs: &[u64]| {
-            der::sequence(&[der::oid(&[1, 2, 840, 10045, 2, 1]), der::oid(arcs)])
-        };
+        let curve =
+            |arcs: &[u64]| der::sequence(&[der::oid(&[1, 2, 840, 10045, 2, 1]), der::oid(arcs)]);
         let algorithm = match self.kind {
             KeyKind::P256 => curve(&[1, 2, 840, 10045, 3, 1, 7]),
             KeyKind::P384 => curve(&[1, 3, 132, 0, 34]),

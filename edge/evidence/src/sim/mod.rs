@@ -10,6 +10,7 @@ mod key;
 mod misbehave;
 mod pki;
 mod platform;
+mod seal;
 mod service;
 mod snp;
 mod tdx;
@@ -17,6 +18,7 @@ mod x509;
 
 pub use misbehave::Misbehave;
 pub use pki::DevPki;
-pub(crate) use x509::pem_of;
 pub use platform::{SimulatedPlatform, SimulatedPlatformForm};
+pub use seal::SimulatedEnclave;
 pub use service::SimulatedService;
+pub(crate) use x509::pem_of;

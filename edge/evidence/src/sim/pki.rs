@@ -154,8 +154,10 @@ impl DevPki {
             ask: keep(&self.ask),
             gpu_root: keep(&self.gpu_root),
         };
-        let bytes = serde_json::to_vec(&kept)
-            .map_err(|error| EvidenceFault::Pki { path: path.to_owned(), detail: error.to_string() })?;
+        let bytes = serde_json::to_vec(&kept).map_err(|error| EvidenceFault::Pki {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        })?;
         write_private(path, &bytes)
     }
 

@@ -104,14 +104,12 @@ impl SimulatedPlatform {
     pub fn collateral(&self, now_s: u64) -> Result<Collateral, EvidenceFault> {
         let lie = self.form.lie;
         Ok(match &self.machine {
-            Machine::Tdx(machine) => Collateral {
-                tdx: Some(machine.collateral(&self.pki, now_s, lie)?),
-                snp: None,
-            },
-            Machine::Snp(machine) => Collateral {
-                tdx: None,
-                snp: Some(machine.collateral(&self.pki, now_s, lie)?),
-            },
+            Machine::Tdx(machine) => {
+                Collateral { tdx: Some(machine.collateral(&self.pki, now_s, lie)?), snp: None }
+            }
+            Machine::Snp(machine) => {
+                Collateral { tdx: None, snp: Some(machine.collateral(&self.pki, now_s, lie)?) }
+            }
         })
     }
 
@@ -156,6 +154,19 @@ impl SimulatedPlatform {
             let [_, _, _, rtmr3] = &mut td.rtmr;
             *rtmr3 = self.log.register();
         }
+    }
+
+    /// Returns the registers of a TDX guest.
+    pub(super) fn td(&self) -> Option<&TdMeasurement> {
+        match &self.measurement {
+            Measurement::Td(td) => Some(td),
+            Measurement::Snp(_) => None,
+        }
+    }
+
+    /// Returns the number and the roots of this machine.
+    pub(super) fn maker(&self) -> (u64, &Arc<DevPki>) {
+        (self.form.number, &self.pki)
     }
 
     fn tdx_quote(

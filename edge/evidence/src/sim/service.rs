@@ -32,10 +32,9 @@ impl SimulatedService {
     /// Answers a GET of this path and query.
     #[must_use]
     pub fn respond(&self, path: &str) -> HttpAnswer {
-        self.intel(path).or_else(|| self.amd(path)).unwrap_or_else(|| HttpAnswer {
-            status: 404,
-            ..HttpAnswer::default()
-        })
+        self.intel(path)
+            .or_else(|| self.amd(path))
+            .unwrap_or_else(|| HttpAnswer { status: 404, ..HttpAnswer::default() })
     }
 
     fn intel(&self, path: &str) -> Option<HttpAnswer> {

@@ -90,7 +90,7 @@ impl TdxMachine {
     pub(super) fn quote(&self, form: &QuoteForm<'_>) -> Result<Vec<u8>, EvidenceFault> {
         let sgx = form.lie == Some(Misbehave::SgxQuote);
         let mut quote = header(form.version, sgx);
-        let body = if sgx { enclave(&form.report_data) } else { self.body(form) };
+        let body = if sgx { enclave(&[0x0e; 32], &form.report_data) } else { self.body(form) };
         if form.version == 5 {
             let body_type: u16 = if sgx { 1 } else { 3 };
             quote.extend_from_slice(&body_type.to_le_bytes());
@@ -103,6 +103,38 @@ impl TdxMachine {
         Ok(quote)
     }
 
+    /// Signs a quote of version 3 for an SGX enclave.
+    pub(super) fn sgx_quote(
+        &self,
+        mr_enclave: &[u8; 32],
+        report_data: &[u8; 64],
+    ) -> Result<Vec<u8>, EvidenceFault> {
+        let mut quote = header(3, true);
+        quote.extend_from_slice(&enclave(mr_enclave, report_data));
+        let mut signature = self.attestation_key.sign_fixed(&quote)?;
+        signature.extend_from_slice(self.attestation_point());
+        signature.extend_from_slice(&self.qe_certification()?);
+        quote.extend_from_slice(&(signature.len() as u32).to_le_bytes());
+        quote.extend_from_slice(&signature);
+        Ok(quote)
+    }
+
+    /// Returns the collateral by which [`TdxMachine::sgx_quote`] is checked.
+    pub(super) fn sgx_collateral(
+        &self,
+        pki: &DevPki,
+        now_s: u64,
+    ) -> Result<TdxCollateral, EvidenceFault> {
+        let dates = (now_s.saturating_sub(3600), now_s + 30 * 86_400);
+        let mut collateral = self.collateral(pki, now_s, None)?;
+        let dcap = &mut collateral.dcap;
+        dcap.tcb_info = tcb_info("SGX", dates);
+        dcap.tcb_info_signature = pki.tcb_signer.key.sign_fixed(dcap.tcb_info.as_bytes())?;
+        dcap.qe_identity = qe_identity("QE", dates);
+        dcap.qe_identity_signature = pki.tcb_signer.key.sign_fixed(dcap.qe_identity.as_bytes())?;
+        Ok(collateral)
+    }
+
     /// Returns the collateral for this processor, issued an hour before `now_s`.
     pub(super) fn collateral(
         &self,
@@ -113,22 +145,20 @@ impl TdxMachine {
         let from_s = now_s.saturating_sub(3600);
         let until_s = |expired: bool| if expired { now_s - 60 } else { now_s + 30 * 86_400 };
         let info_until_s = until_s(lie == Some(Misbehave::ExpiredTcbInfo));
-        let mut tcb_info = tcb_info(from_s, info_until_s);
+        let mut tcb_info = tcb_info("TDX", (from_s, info_until_s));
         let tcb_info_signature = pki.tcb_signer.key.sign_fixed(tcb_info.as_bytes())?;
         if lie == Some(Misbehave::ForgedTcbInfo) {
             tcb_info = tcb_info.replace("OutOfDate", "UpToDate");
         }
-        let mut qe_identity = qe_identity(from_s, until_s(false));
+        let mut qe_identity = qe_identity("TD_QE", (from_s, until_s(false)));
         let qe_identity_signature = pki.tcb_signer.key.sign_fixed(qe_identity.as_bytes())?;
         if lie == Some(Misbehave::ForgedQeIdentity) {
             qe_identity = qe_identity.replace("OutOfDate", "UpToDate");
         }
         let list_dates = (from_s, until_s(lie == Some(Misbehave::ExpiredCrl)));
-        let revoked: &[u64] =
-            if lie == Some(Misbehave::PckRevoked) { &[self.serial] } else { &[] };
+        let revoked: &[u64] = if lie == Some(Misbehave::PckRevoked) { &[self.serial] } else { &[] };
         let forger = SigningKey::generate(KeyKind::P256)?;
-        let pck_signer =
-            if lie == Some(Misbehave::ForgedCrl) { &forger } else { &pki.pck_ca.key };
+        let pck_signer = if lie == Some(Misbehave::ForgedCrl) { &forger } else { &pki.pck_ca.key };
         let signer_chain = pem(&[&pki.tcb_signer.der, &pki.intel_root.der]);
         let dcap = QuoteCollateralV3 {
             pck_crl_issuer_chain: pem(&[&pki.pck_ca.der, &pki.intel_root.der]),
@@ -153,7 +183,8 @@ impl TdxMachine {
             Some(Misbehave::MigratableTd) => SEPT_VE_DISABLE | 1 << 29,
             _ => SEPT_VE_DISABLE,
         };
-        let signer = if form.lie == Some(Misbehave::WrongSeamSigner) { [0xbb; 48] } else { [0; 48] };
+        let signer =
+            if form.lie == Some(Misbehave::WrongSeamSigner) { [0xbb; 48] } else { [0; 48] };
         let mut svn = [0; 16];
         svn[..3].copy_from_slice(&[MODULE_SVN, 1, self.svn]);
         let mut body = svn.to_vec();
@@ -171,26 +202,36 @@ impl TdxMachine {
         body
     }
 
-    /// Returns the signature data of the quoting enclave.
+    /// Returns the signature data of a quote of version 4 or 5.
     fn signature(&self, signed: &[u8]) -> Result<Vec<u8>, EvidenceFault> {
-        let point = self.attestation_key.public().get(1..).unwrap_or_default();
-        let auth = [0x11; 32];
-        let mut report_data = [0; 64];
-        report_data[..32].copy_from_slice(&Sha256::new().chain_update(point).chain_update(auth).finalize());
-        let qe_report = enclave(&report_data);
-        let mut inner = qe_report.clone();
-        inner.extend_from_slice(&self.pck_key.sign_fixed(&qe_report)?);
-        inner.extend_from_slice(&32_u16.to_le_bytes());
-        inner.extend_from_slice(&auth);
-        inner.extend_from_slice(&5_u16.to_le_bytes());
-        inner.extend_from_slice(&(self.chain_pem.len() as u32).to_le_bytes());
-        inner.extend_from_slice(self.chain_pem.as_bytes());
+        let inner = self.qe_certification()?;
         let mut out = self.attestation_key.sign_fixed(signed)?;
-        out.extend_from_slice(point);
+        out.extend_from_slice(self.attestation_point());
         out.extend_from_slice(&6_u16.to_le_bytes());
         out.extend_from_slice(&(inner.len() as u32).to_le_bytes());
         out.extend_from_slice(&inner);
         Ok(out)
+    }
+
+    /// Returns the quoting enclave's report with its signature and the platform's chain.
+    fn qe_certification(&self) -> Result<Vec<u8>, EvidenceFault> {
+        let auth = [0x11; 32];
+        let hash = Sha256::new().chain_update(self.attestation_point()).chain_update(auth);
+        let mut report_data = [0; 64];
+        report_data[..32].copy_from_slice(&hash.finalize());
+        let mut out = enclave(&[0x0e; 32], &report_data);
+        out.extend_from_slice(&self.pck_key.sign_fixed(&out)?);
+        out.extend_from_slice(&32_u16.to_le_bytes());
+        out.extend_from_slice(&auth);
+        out.extend_from_slice(&5_u16.to_le_bytes());
+        out.extend_from_slice(&(self.chain_pem.len() as u32).to_le_bytes());
+        out.extend_from_slice(self.chain_pem.as_bytes());
+        Ok(out)
+    }
+
+    /// Returns the attestation key as quotes carry it: X and Y.
+    fn attestation_point(&self) -> &[u8] {
+        self.attestation_key.public().get(1..).unwrap_or_default()
     }
 }
 
@@ -205,11 +246,11 @@ fn header(version: u16, sgx: bool) -> Vec<u8> {
     header
 }
 
-/// Returns the report of an enclave; the quoting enclave's, or the one of a lie.
-fn enclave(report_data: &[u8; 64]) -> Vec<u8> {
+/// Returns the report of an enclave: the quoting one, the sealing one, or that of a lie.
+fn enclave(mr_enclave: &[u8; 32], report_data: &[u8; 64]) -> Vec<u8> {
     let mut report = vec![0; 384];
     report[48] = 0x15;
-    report[64..96].copy_from_slice(&[0x0e; 32]);
+    report[64..96].copy_from_slice(mr_enclave);
     report[128..160].copy_from_slice(&QE_SIGNER);
     report[256..258].copy_from_slice(&2_u16.to_le_bytes());
     report[258..260].copy_from_slice(&QE_SVN.to_le_bytes());
@@ -220,9 +261,8 @@ fn enclave(report_data: &[u8; 64]) -> Vec<u8> {
 /// Returns the SGX extension of a PCK certificate.
 fn sgx_extension(ppid: &[u8; 16], svn: u8) -> Vec<u8> {
     const BASE: [u64; 7] = [1, 2, 840, 113_741, 1, 13, 1];
-    let entry = |arcs: &[u64], value: Vec<u8>| {
-        der::sequence(&[der::oid(&[&BASE, arcs].concat()), value])
-    };
+    let entry =
+        |arcs: &[u64], value: Vec<u8>| der::sequence(&[der::oid(&[&BASE, arcs].concat()), value]);
     let mut tcb: Vec<Vec<u8>> =
         (1..=16).map(|arc| entry(&[2, arc], der::number(u64::from(svn)))).collect();
     tcb.push(entry(&[2, 17], der::number(u64::from(PCE_SVN))));
@@ -234,15 +274,18 @@ fn sgx_extension(ppid: &[u8; 16], svn: u8) -> Vec<u8> {
         entry(&[4], der::octets(&FMSPC)),
         entry(&[5], der::enumerated(1)),
         entry(&[6], der::octets(&[0x1d; 16])),
-        entry(&[7], der::sequence(&[
-            entry(&[7, 1], der::boolean(false)),
-            entry(&[7, 2], der::boolean(false)),
-            entry(&[7, 3], der::boolean(false)),
-        ])),
+        entry(
+            &[7],
+            der::sequence(&[
+                entry(&[7, 1], der::boolean(false)),
+                entry(&[7, 2], der::boolean(false)),
+                entry(&[7, 3], der::boolean(false)),
+            ]),
+        ),
     ])
 }
 
-fn tcb_info(from_s: u64, until_s: u64) -> String {
+fn tcb_info(id: &str, (from_s, until_s): (u64, u64)) -> String {
     let levels: Vec<serde_json::Value> = LEVELS
         .iter()
         .map(|(svn, status, advisory)| {
@@ -270,8 +313,8 @@ fn tcb_info(from_s: u64, until_s: u64) -> String {
         "tcbDate": der::iso8601(from_s),
         "tcbStatus": "UpToDate",
     }]);
-    json!({
-        "id": "TDX",
+    let mut info = json!({
+        "id": id,
         "version": 3,
         "issueDate": der::iso8601(from_s),
         "nextUpdate": der::iso8601(until_s),
@@ -279,14 +322,16 @@ fn tcb_info(from_s: u64, until_s: u64) -> String {
         "pceId": "0000",
         "tcbType": 0,
         "tcbEvaluationDataNumber": 20,
-        "tdxModule": module,
-        "tdxModuleIdentities": [identity],
         "tcbLevels": levels,
-    })
-    .to_string()
+    });
+    if id == "TDX" {
+        info["tdxModule"] = module;
+        info["tdxModuleIdentities"] = json!([identity]);
+    }
+    info.to_string()
 }
 
-fn qe_identity(from_s: u64, until_s: u64) -> String {
+fn qe_identity(id: &str, (from_s, until_s): (u64, u64)) -> String {
     let level = |svn: u16, status: &str| {
         json!({
             "tcb": { "isvsvn": svn },
@@ -295,7 +340,7 @@ fn qe_identity(from_s: u64, until_s: u64) -> String {
         })
     };
     json!({
-        "id": "TD_QE",
+        "id": id,
         "version": 2,
         "issueDate": der::iso8601(from_s),
         "nextUpdate": der::iso8601(until_s),

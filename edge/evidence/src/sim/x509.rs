@@ -31,9 +31,11 @@ pub(super) fn certificate(
 ) -> Result<Vec<u8>, EvidenceFault> {
     let extensions: Vec<Vec<u8>> = standard(form.authority)
         .into_iter()
-        .chain(form.extensions.iter().map(|(oid, content)| {
-            der::sequence(&[der::oid(oid), der::octets(content)])
-        }))
+        .chain(
+            form.extensions
+                .iter()
+                .map(|(oid, content)| der::sequence(&[der::oid(oid), der::octets(content)])),
+        )
         .collect();
     let body = der::sequence(&[
         der::tagged(0, &der::number(2)),
@@ -114,9 +116,8 @@ fn extension(oid: &[u64], critical: bool, content: &[u8]) -> Vec<u8> {
 }
 
 fn name(common: &str) -> Vec<u8> {
-    let attribute = |oid: &[u64], value: &str| {
-        der::set(&der::sequence(&[der::oid(oid), der::text(value)]))
-    };
+    let attribute =
+        |oid: &[u64], value: &str| der::set(&der::sequence(&[der::oid(oid), der::text(value)]));
     der::sequence(&[
         attribute(&[2, 5, 4, 10], "Cocoon Simulated Platform"),
         attribute(&[2, 5, 4, 3], common),

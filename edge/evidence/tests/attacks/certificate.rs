@@ -57,16 +57,18 @@ fn duplicated_extensions_refuse_the_certificate() {
 fn oversized_extensions_are_refused_unread() {
     for kind in ExtensionKind::ALL {
         let mut taken = PeerEvidence::new(KEY);
-        let fault = taken.take_extension(&kind.oid(), true, &vec![0; kind.limit() + 1]).unwrap_err();
+        let fault =
+            taken.take_extension(&kind.oid(), true, &vec![0; kind.limit() + 1]).unwrap_err();
         assert!(matches!(fault, ExtensionFault::TooLong { .. }), "{fault}");
     }
 }
 
 #[test]
 fn both_tdx_and_snp() {
-    for platform in
-        [tdx(Some(Misbehave::BothPlatforms)), snp(SnpProduct::Genoa, Some(Misbehave::BothPlatforms))]
-    {
+    for platform in [
+        tdx(Some(Misbehave::BothPlatforms)),
+        snp(SnpProduct::Genoa, Some(Misbehave::BothPlatforms)),
+    ] {
         let verdict = judge(&platform, &platform.policy());
         assert_eq!(fails(&verdict, ClaimKind::Hardware), BadEvidence::TwoPlatforms);
     }

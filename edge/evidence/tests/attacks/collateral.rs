@@ -39,7 +39,10 @@ fn no_collateral_is_unknown_and_says_what_to_fetch() {
     let cannot = unknown(&verdict, ClaimKind::Hardware);
     assert!(matches!(cannot, CannotCheck::NoCollateral { .. }), "{cannot}");
     let need = CollateralNeed::of(&evidence(&platform)).unwrap();
-    assert!(matches!(need, CollateralNeed::Tdx { fmspc: [0xc0, 0xc0, 0, 0, 0, 1], .. }), "{need:?}");
+    assert!(
+        matches!(need, CollateralNeed::Tdx { fmspc: [0xc0, 0xc0, 0, 0, 0, 1], .. }),
+        "{need:?}"
+    );
 }
 
 #[test]

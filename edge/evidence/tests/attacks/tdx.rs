@@ -2,15 +2,13 @@
 
 use cocoon_attest::tdx::TdxPolicy;
 use cocoon_attest::{
-    BadEvidence, ClaimKind, Finding, Measurement, Outcome, PeerEvidence, Policy, RegisteredPlatform,
-    TdMeasurement, TrustRoots,
+    BadEvidence, ClaimKind, Finding, Measurement, Outcome, PeerEvidence, Policy,
+    RegisteredPlatform, TdMeasurement, TrustRoots,
 };
 use cocoon_evidence::sim::{Misbehave, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider as _, QuoteSubject};
 
-use super::stage::{
-    KEY, NOW_S, accepted, boot, evidence, fails, judge, judge_evidence, only, tdx,
-};
+use super::stage::{KEY, NOW_S, accepted, boot, evidence, fails, judge, judge_evidence, only, tdx};
 
 fn rules(change: impl FnOnce(&mut TdxPolicy)) -> impl FnOnce(Policy) -> Policy {
     |mut policy| {
@@ -190,7 +188,10 @@ fn tcb_revoked_whatever_the_policy_tolerates() {
 fn tcb_info_older_than_the_policy_asks() {
     let platform = tdx(None);
     let policy = rules(|rules| rules.min_tcb_evaluation = 21)(platform.policy());
-    assert!(matches!(fails(&judge(&platform, &policy), ClaimKind::Tcb), BadEvidence::Attribute { .. }));
+    assert!(matches!(
+        fails(&judge(&platform, &policy), ClaimKind::Tcb),
+        BadEvidence::Attribute { .. }
+    ));
 }
 
 #[test]
@@ -275,9 +276,8 @@ fn debug_image() {
 
 #[test]
 fn evidence_swapped_between_worker_and_proxy() {
-    let image = |image: &str| {
-        boot(SimulatedPlatformForm { image: image.to_owned(), ..Default::default() })
-    };
+    let image =
+        |image: &str| boot(SimulatedPlatformForm { image: image.to_owned(), ..Default::default() });
     let (worker, proxy) = (image("worker"), image("proxy"));
     let verdict = judge(&proxy, &worker.policy());
     assert!(matches!(fails(&verdict, ClaimKind::Image), BadEvidence::Measurement { .. }));
@@ -291,11 +291,8 @@ fn platform_revoked_or_not_registered() {
     let mut policy = platform.policy();
     policy.revoked_platforms.push(id.clone());
     assert!(matches!(fails(&judge(&platform, &policy), ClaimKind::Site), BadEvidence::Site { .. }));
-    let entry = |platform| RegisteredPlatform {
-        platform,
-        site: "Example Town".to_owned(),
-        owner_id: None,
-    };
+    let entry =
+        |platform| RegisteredPlatform { platform, site: "Example Town".to_owned(), owner_id: None };
     let mut policy = platform.policy().requiring(ClaimKind::Site);
     policy.platforms = vec![entry(id)];
     accepted(&judge(&platform, &policy));
@@ -331,7 +328,8 @@ fn missing_evidence_under_every_policy() {
 fn fake_evidence_in_an_ordinary_build() {
     let platform = tdx(None);
     let tdx_quote = Some(cocoon_attest::certificate_report_data(&KEY).to_vec());
-    let fake = PeerEvidence { tdx_quote, user_claims: Some(KEY.to_vec()), ..PeerEvidence::new(KEY) };
+    let fake =
+        PeerEvidence { tdx_quote, user_claims: Some(KEY.to_vec()), ..PeerEvidence::new(KEY) };
     fails(&judge_evidence(&platform, &fake, &platform.policy()), ClaimKind::Hardware);
     let policy = Policy { mode: cocoon_attest::PolicyMode::FakeTee, ..platform.policy() };
     let verdict = judge_evidence(&platform, &fake, &policy);
