@@ -89,12 +89,15 @@ pub(crate) struct LoadArguments {
     /// How long results count.
     #[arg(long, short, default_value_t = 5.0)]
     seconds: f64,
-    /// How long the load runs before that, seconds.
-    #[arg(long, default_value_t = 0.5)]
-    warm_up: f64,
+    /// How long the load runs before that, seconds; 0.5 when left out, or 0 with --requests.
+    #[arg(long)]
+    warm_up: Option<f64>,
     /// End after so many requests, if that comes first.
     #[arg(long)]
     requests: Option<u64>,
+    /// Ask the mock for this pause before each event, milliseconds.
+    #[arg(long, default_value_t = 0)]
+    pace_ms: u32,
     /// What to ask for.
     #[arg(long, value_enum, default_value = "stream")]
     mode: Shape,
@@ -122,9 +125,14 @@ impl From<LoadArguments> for load::Options {
             url: arguments.url,
             connections: arguments.connections,
             duration: seconds(arguments.seconds),
-            warm_up: seconds(arguments.warm_up),
+            warm_up: seconds(arguments.warm_up.unwrap_or(if arguments.requests.is_some() {
+                0.0
+            } else {
+                0.5
+            })),
             requests: arguments.requests,
             shape: arguments.mode,
+            pace: Duration::from_millis(arguments.pace_ms.into()),
             reuse,
             model: arguments.model,
             key: arguments.key.filter(|key| !key.is_empty()),
@@ -156,6 +164,9 @@ pub(crate) struct PathArguments {
     /// Numbers of connections.
     #[arg(long, short, value_delimiter = ',')]
     connections: Option<Vec<usize>>,
+    /// Numbers of streams that flow at 50 events a second; none to leave them out.
+    #[arg(long, value_delimiter = ',', num_args = 0..)]
+    paced: Option<Vec<usize>>,
     /// What to ask for; both when left out.
     #[arg(long, value_enum)]
     mode: Option<Shape>,
@@ -206,11 +217,13 @@ impl PathArguments {
         let (connections, length, runs) =
             if self.quick { (vec![1, 30, 100], 2.0, 1) } else { (ALL.to_vec(), 5.0, 3) };
         let times = if self.quick { 1 } else { 5 };
+        let paced = if self.quick { vec![30] } else { ALL.to_vec() };
         Ok(path::Options {
             plan,
             mock_program: own,
             mock_listen: self.mock_listen,
             connections: self.connections.unwrap_or(connections),
+            paced: self.paced.unwrap_or(paced),
             shapes: self.mode.map_or(vec![Shape::Stream, Shape::Small], |shape| vec![shape]),
             reuses: self
                 .reuse

@@ -62,6 +62,9 @@ pub struct Options {
     pub reuse: Reuse,
     /// Model asked for.
     pub model: String,
+    /// Pause before each event that the mock is asked for (`mock_gap_ms`), so that a stream flows
+    /// as from a model; zero for none. Other servers ignore it.
+    pub pace: Duration,
     /// Sent as `Authorization: Bearer`, if the server wants one.
     pub key: Option<String>,
     /// A request that takes longer is an error.
@@ -81,6 +84,7 @@ impl Options {
             shape,
             reuse: Reuse::KeepAlive,
             model: "mock".into(),
+            pace: Duration::ZERO,
             key: None,
             timeout: Duration::from_secs(20),
         }
@@ -122,9 +126,16 @@ async fn generate(options: &Options, target: Target) -> Report {
     let target = Arc::new(target);
     let tickets = Arc::new(Tickets(AtomicU64::new(options.requests.unwrap_or(u64::MAX))));
     let mut drivers = JoinSet::new();
-    for _ in 0..options.connections.max(1) {
+    let connections = u32::try_from(options.connections.max(1)).unwrap_or(u32::MAX);
+    for at in 0..connections {
+        // Spread over the pause, as streams of different users are; else all their events would
+        // come at the same moments.
+        let delay = options.pace * at / connections;
         let driver = Driver::new(Arc::clone(&target), Arc::clone(&tickets), Arc::clone(&recorder));
-        drivers.spawn(driver.run());
+        drivers.spawn(async move {
+            tokio::time::sleep(delay).await;
+            driver.run().await;
+        });
     }
     let _ =
         tokio::time::timeout_at(end.into(), async { while drivers.join_next().await.is_some() {} })
@@ -198,6 +209,9 @@ fn body(options: &Options) -> String {
     if options.shape == Shape::Stream {
         body["stream"] = true.into();
         body["stream_options"] = serde_json::json!({ "include_usage": true });
+    }
+    if !options.pace.is_zero() {
+        body["mock_gap_ms"] = u32::try_from(options.pace.as_millis()).unwrap_or(u32::MAX).into();
     }
     body.to_string()
 }

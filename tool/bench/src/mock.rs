@@ -58,7 +58,7 @@ pub struct Options {
     pub event_bytes: usize,
     /// Size of the text of an answer that is no stream, bytes.
     pub answer_bytes: usize,
-    /// Pause before each event; zero for none.
+    /// Pause before each event; zero for none. A request's member `mock_gap_ms` wins over it.
     pub gap: Duration,
     /// How events are written.
     pub style: Style,

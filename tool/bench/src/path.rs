@@ -11,7 +11,7 @@ mod network;
 mod recovery;
 mod table;
 
-pub use matrix::{Cell, Cost, Side};
+pub use matrix::{Cell, Cost, Load, Side};
 pub use network::Plan;
 pub use recovery::Recovery;
 
@@ -27,6 +27,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
+/// Between the events of a stream that flows like a model's: 50 tokens a second.
+const PACE: Duration = Duration::from_millis(20);
+
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -38,6 +41,8 @@ pub struct Options {
     pub mock_listen: SocketAddr,
     /// Numbers of connections.
     pub connections: Vec<usize>,
+    /// Numbers of streams that flow at the pace of a model, over kept connections.
+    pub paced: Vec<usize>,
     /// What is asked for.
     pub shapes: Vec<Shape>,
     /// How connections are used.
@@ -121,6 +126,8 @@ pub struct Results {
     pub idle_bytes: BTreeMap<String, u64>,
     /// The matrix.
     pub cells: Vec<Cell>,
+    /// Streams at the pace of a model.
+    pub paced: Vec<Cell>,
     /// Memory of each role after all load, bytes.
     pub after_bytes: BTreeMap<String, u64>,
     /// What happened when the proxy was killed.
@@ -138,6 +145,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Results, Fault> {
         starts: Vec::new(),
         idle_bytes: BTreeMap::new(),
         cells: Vec::new(),
+        paced: Vec::new(),
         after_bytes: BTreeMap::new(),
         recoveries: Vec::new(),
     };
@@ -159,12 +167,19 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<Results, Fault> {
         let mut cells = Vec::new();
         for shape in &options.shapes {
             for connections in &options.connections {
-                cells.push(matrix.cell(*shape, *reuse, *connections)?);
+                let load = Load { shape: *shape, reuse: *reuse, connections: *connections };
+                cells.push(matrix.cell(load, Duration::ZERO)?);
             }
         }
         table::cells(out, *reuse, &cells)?;
         results.cells.append(&mut cells);
     }
+    for connections in &options.paced {
+        let load =
+            Load { shape: Shape::Stream, reuse: Reuse::KeepAlive, connections: *connections };
+        results.paced.push(matrix.cell(load, PACE)?);
+    }
+    table::paced(out, &results.paced)?;
     results.after_bytes = network.resident_bytes();
     table::memory(out, &results)?;
     for _ in 0..options.kills {

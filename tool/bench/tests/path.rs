@@ -16,9 +16,10 @@ fn options(nodes: &Path) -> Options {
         mock_program: PathBuf::from(PROGRAM),
         mock_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         connections: vec![1, 4],
+        paced: vec![2],
         shapes: vec![Shape::Stream, Shape::Small],
         reuses: vec![Reuse::NewConnection, Reuse::KeepAlive],
-        duration: Duration::from_millis(200),
+        duration: Duration::from_millis(300),
         warm_up: Duration::from_millis(20),
         runs: 1,
         starts: 2,
@@ -55,6 +56,9 @@ fn everything_is_measured_and_printed() {
         }
         assert!(cell.through.resident_bytes["proxy"] > 0);
     }
+    // 51 pauses of 20 ms are longer than the measurement: nothing ends, nothing fails.
+    assert_eq!((results.paced.len(), results.paced[0].through.report.failures()), (1, 0));
+    assert!(results.paced[0].through.report.gap.p50 >= 10.0, "{:?}", results.paced);
     let text = String::from_utf8(out).unwrap();
     for part in ["Machine: ", "### Keep-alive", "| stream | 4 |", "kill -9", "proxy"] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");

@@ -74,6 +74,8 @@ struct Asked<'a> {
     stream_options: Option<StreamOptions>,
     #[serde(borrow, default)]
     mock_fault: Option<Cow<'a, str>>,
+    #[serde(default)]
+    mock_gap_ms: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,7 +177,9 @@ impl Service {
             .stream_options
             .as_ref()
             .is_some_and(|options| options.include_usage == Some(true));
-        let events = Events::new(&self.script, running, ending, with_usage);
+        let gap = asked.mock_gap_ms.map(|ms| Duration::from_millis(ms.into()));
+        let gap = gap.unwrap_or(self.script.gap);
+        let events = Events::new(&self.script, running, ending, with_usage, gap);
         response(StatusCode::OK, self.script.content_type, Answer::Events(Box::new(events)))
     }
 }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Sleep;
 
@@ -46,6 +47,7 @@ pub(crate) struct Events {
     next: usize,
     /// Whether the event before the next one has gone to the system.
     flushed: bool,
+    gap: Duration,
     pause: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
@@ -56,8 +58,9 @@ impl Events {
         request: Request,
         ending: Ending,
         with_usage: bool,
+        gap: Duration,
     ) -> Self {
-        let pause = (!script.gap.is_zero()).then(|| Box::pin(tokio::time::sleep(script.gap)));
+        let pause = (!gap.is_zero()).then(|| Box::pin(tokio::time::sleep(gap)));
         Self {
             script: Arc::clone(script),
             request,
@@ -65,6 +68,7 @@ impl Events {
             with_usage,
             next: 0,
             flushed: true,
+            gap,
             pause,
             ended: false,
         }
@@ -87,7 +91,8 @@ impl Events {
             if pause.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
-            let next = tokio::time::Instant::now() + self.script.gap;
+            // From when this one was due, so that late events do not make the stream longer.
+            let next = pause.deadline() + self.gap;
             pause.as_mut().reset(next);
         } else if !self.flushed {
             // Being asked again right away would put several events into one write; hyper writes

@@ -12,15 +12,22 @@ use std::time::{Duration, Instant};
 /// How long requests that a load left behind may take to end.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// One load, measured both ways.
-#[derive(Clone, Debug, Serialize)]
-pub struct Cell {
-    /// What was asked for.
+/// What the generator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Load {
+    /// What is asked for.
     pub shape: Shape,
-    /// How connections were used.
+    /// How connections are used.
     pub reuse: Reuse,
     /// Requests in flight.
     pub connections: usize,
+}
+
+/// One load, measured both ways.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cell {
+    /// What the generator did.
+    pub load: Load,
     /// Straight to the model server.
     pub direct: Side,
     /// Through the network.
@@ -60,24 +67,17 @@ pub(crate) struct Matrix<'a> {
 
 impl Matrix<'_> {
     /// Measures a cell: all its runs, direct and through the network in turns.
-    pub(crate) fn cell(
-        &self,
-        shape: Shape,
-        reuse: Reuse,
-        connections: usize,
-    ) -> Result<Cell, Fault> {
+    pub(crate) fn cell(&self, load: Load, pace: Duration) -> Result<Cell, Fault> {
         let (mut direct, mut through) = (Vec::new(), Vec::new());
         for _ in 0..self.options.runs.max(1) {
             let endpoint = self.network.endpoint();
-            direct.push(self.side(&self.mock.url(), shape, reuse, connections)?);
-            through.push(self.side(&endpoint.url, shape, reuse, connections)?);
+            direct.push(self.side(&self.mock.url(), load, pace)?);
+            through.push(self.side(&endpoint.url, load, pace)?);
         }
         let (direct, through) = (median(direct), median(through));
         let missing = || Fault::Mock;
         Ok(Cell {
-            shape,
-            reuse,
-            connections,
+            load,
             direct: direct.ok_or_else(missing)?,
             through: through.ok_or_else(missing)?,
         })
@@ -86,13 +86,13 @@ impl Matrix<'_> {
     fn side(
         &self,
         url: &str,
-        shape: Shape,
-        reuse: Reuse,
-        connections: usize,
+        Load { shape, reuse, connections }: Load,
+        pace: Duration,
     ) -> Result<Side, Fault> {
         let mut load = load::Options::new(url, shape);
         load.connections = connections;
         load.reuse = reuse;
+        load.pace = pace;
         load.duration = self.options.duration;
         load.warm_up = self.options.warm_up;
         load.model = self.network.model().to_owned();

@@ -2,7 +2,7 @@
 
 use super::Results;
 use super::matrix::{Cell, Side};
-use crate::load::{Reuse, Shape};
+use crate::load::{Millis, Report, Reuse, Shape};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -51,8 +51,8 @@ fn speed(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     )?;
     for cell in cells {
         let (direct, through) = (&cell.direct.report, &cell.through.report);
-        let pair = |millis: &crate::load::Millis| format!("{:.2} / {:.2}", millis.p50, millis.p99);
-        let gaps = |report: &crate::load::Report| match cell.shape {
+        let pair = |millis: &Millis| format!("{:.2} / {:.2}", millis.p50, millis.p99);
+        let gaps = |report: &Report| match cell.load.shape {
             Shape::Stream => format!("{:.3} / {:.3}", report.gap.p50, report.gap.p99),
             Shape::Small => "-".into(),
         };
@@ -60,8 +60,8 @@ fn speed(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
         row(
             out,
             &[
-                shape(cell.shape).into(),
-                cell.connections.to_string(),
+                shape(cell.load.shape).into(),
+                cell.load.connections.to_string(),
                 format!("{:.0}", direct.requests_per_s),
                 format!("{:.0}", through.requests_per_s),
                 format!("{ratio:.2}"),
@@ -77,6 +77,54 @@ fn speed(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
         )?;
     }
     writeln!(out)
+}
+
+/// Streams at the pace of a model: what a user feels, as long as the machine is not full.
+pub(crate) fn paced(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
+    if cells.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "### Streams at 50 events a second, keep-alive\n")?;
+    head(
+        out,
+        &[
+            "streams",
+            "direct streams/s",
+            "through streams/s",
+            "direct head p50 / p99 ms",
+            "through head p50 / p99 ms",
+            "direct gap p50 / p99 / max ms",
+            "through gap p50 / p99 / max ms",
+            "CPU ms/stream",
+            "failed",
+        ],
+    )?;
+    for cell in cells {
+        let (direct, through) = (&cell.direct.report, &cell.through.report);
+        let heads = |report: &Report| format!("{:.2} / {:.2}", report.head.p50, report.head.p99);
+        let gaps = |report: &Report| {
+            let gap = &report.gap;
+            format!("{:.2} / {:.2} / {:.2}", gap.p50, gap.p99, gap.max)
+        };
+        let nodes = cell.through.cpu_per_request.iter();
+        let cpu = nodes.filter(|(role, _)| !ENDS.contains(&role.as_str())).map(|(_, cpu)| *cpu);
+        row(
+            out,
+            &[
+                cell.load.connections.to_string(),
+                format!("{:.1}", direct.requests_per_s),
+                format!("{:.1}", through.requests_per_s),
+                heads(direct),
+                heads(through),
+                gaps(direct),
+                gaps(through),
+                millis(cpu.sum()),
+                failed(cell),
+            ],
+        )?;
+    }
+    writeln!(out)?;
+    out.flush()
 }
 
 /// Failures of both ways, those of the direct one named.
@@ -122,8 +170,8 @@ fn cost(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
         row(
             out,
             &[
-                shape(cell.shape).into(),
-                cell.connections.to_string(),
+                shape(cell.load.shape).into(),
+                cell.load.connections.to_string(),
                 format!("{} ({})", cpu_each.join(" / "), millis(cpu_sum)),
                 ends(through),
                 ends(&cell.direct),
