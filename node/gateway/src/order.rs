@@ -201,6 +201,23 @@ fn build(
 /// What the query message can reserve (protocol notes 3.5).
 const MAX_RESERVABLE: u64 = i32::MAX as u64;
 
+/// Names of the headers with wishes, behind `x-cocoon-`.
+#[cfg(test)]
+pub(crate) const HEADER_WISHES: [&str; 12] = [
+    "max-coefficient",
+    "timeout",
+    "debug",
+    "report",
+    "receipt",
+    "no-retention",
+    "background",
+    "request-guid",
+    "tee",
+    "verdicts",
+    "region",
+    "energy",
+];
+
 /// Headers with the network's wishes; they win over the body, since programs that cannot change
 /// bodies can often set headers. Returns whether the request may wait behind others.
 fn read_headers(headers: &HeaderMap, wishes: &mut BodyWishes) -> Result<bool, ApiError> {
@@ -265,4 +282,25 @@ fn words(text: &str) -> Vec<String> {
         .map(str::to_owned)
         .take(16)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_header_wish_is_read_and_no_other_is() {
+        for name in HEADER_WISHES {
+            let name = HeaderName::try_from(format!("x-cocoon-{name}")).unwrap();
+            let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("1"))]);
+            read_headers(&headers, &mut BodyWishes::default()).unwrap();
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_bytes(b"\xff").unwrap())]);
+            assert!(read_headers(&headers, &mut BodyWishes::default()).is_err());
+        }
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static("x-cocoon-other"),
+            HeaderValue::from_static("1"),
+        )]);
+        assert!(read_headers(&headers, &mut BodyWishes::default()).is_err());
+    }
 }
