@@ -31,6 +31,7 @@ pub(crate) struct Assigned {
 }
 
 /// A request that waits or runs.
+// house: one life cycle, told whole.
 pub(crate) struct Request {
     /// Our id: the books' and the workers'.
     pub(crate) id: RequestId,

@@ -52,6 +52,7 @@ pub enum ChainMode {
 }
 
 /// Policy and limits of a proxy.
+// house: a list of limits.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Whether money is real.

@@ -11,6 +11,7 @@ use crate::settings::Identity;
 use crate::worker::worker_id;
 
 /// Totals since the start of the process. They only grow.
+// house: one counter per thing that happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Requests that came.

@@ -47,7 +47,8 @@
 //!     ticket: Ticket(n), client: ClientId(7), model: "qwen3", coefficient_max: 4000,
 //!     keys: false, deadline_ms: 5_000, first: false,
 //! };
-//! assert_eq!(pool.submit(job(1), 0), Placement::Assigned { worker: WorkerId(1), coefficient: 1000 });
+//! let first = Placement::Assigned { worker: WorkerId(1), coefficient: 1000 };
+//! assert_eq!(pool.submit(job(1), 0), first);
 //! assert_eq!(pool.submit(job(2), 0), Placement::Queued { position: 0 });
 //! # Ok::<(), cocoon_schedule::JoinFault>(())
 //! ```

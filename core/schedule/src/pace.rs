@@ -32,8 +32,11 @@ const STREAK_MAX: u32 = 3;
 const COOL_FAILED_MS: u64 = 1_000;
 /// First cool-down after a lie; doubles with each repetition.
 const COOL_LIED_MS: u64 = 30_000;
-/// Longest cool-down.
-const COOL_MAX_MS: u64 = 600_000;
+/// Longest cool-down after failures: less than a request waits in line, so that a single worker
+/// that came back is found.
+const COOL_FAILED_MAX_MS: u64 = 15_000;
+/// Longest cool-down after lies.
+const COOL_LIED_MAX_MS: u64 = 600_000;
 /// A measurement older than this is believed only half, so a slow worker gets another chance.
 const STALE_MS: u64 = 60_000;
 /// Weight of the past in moving averages: `new = old + (sample - old) / 8`.
@@ -150,19 +153,19 @@ impl Pace {
         self.failed_milli = drift(self.failed_milli, 1_000);
         self.streak = self.streak.saturating_add(1);
         if self.streak >= STREAK_MAX {
-            self.cool(COOL_FAILED_MS, self.cooled, now_ms);
+            self.cool(COOL_FAILED_MS, COOL_FAILED_MAX_MS, self.cooled, now_ms);
             self.cooled = self.cooled.saturating_add(1);
         }
     }
 
     fn lied(&mut self, now_ms: u64) {
         self.failed_milli = drift(self.failed_milli, 1_000);
-        self.cool(COOL_LIED_MS, self.lies, now_ms);
+        self.cool(COOL_LIED_MS, COOL_LIED_MAX_MS, self.lies, now_ms);
         self.lies = self.lies.saturating_add(1);
     }
 
-    fn cool(&mut self, first_ms: u64, doublings: u32, now_ms: u64) {
-        let span = first_ms.saturating_mul(1 << doublings.min(16)).min(COOL_MAX_MS);
+    fn cool(&mut self, first_ms: u64, longest_ms: u64, doublings: u32, now_ms: u64) {
+        let span = first_ms.saturating_mul(1 << doublings.min(16)).min(longest_ms);
         self.cool_until_ms = self.cool_until_ms.max(now_ms.saturating_add(span));
     }
 }

@@ -123,6 +123,7 @@ pub struct Scheduler {
     known: VecDeque<((u64, usize), Pace)>,
 }
 
+// house: twelve inputs and questions, each with at most one helper.
 impl Scheduler {
     /// A scheduler without workers.
     #[must_use]

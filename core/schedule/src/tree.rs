@@ -181,10 +181,15 @@ mod tests {
 
     use super::*;
 
+    /// Id, price, wait, and whether to insert or to remove.
+    fn steps() -> impl Strategy<Value = Vec<(u64, u32, u64, bool)>> {
+        prop::collection::vec((0u64..40, 0u32..20, 0u64..50, any::<bool>()), 1..300)
+    }
+
     proptest! {
         /// Any sequence of insertions and removals answers like a plain scan, and stays shallow.
         #[test]
-        fn answers_like_a_scan(steps in prop::collection::vec((0u64..40, 0u32..20, 0u64..50, any::<bool>()), 1..300)) {
+        fn answers_like_a_scan(steps in steps()) {
             let mut tree = PriceTree::default();
             let mut plain: BTreeMap<u64, (u32, Score)> = BTreeMap::new();
             for (id, coefficient, wait_us, add) in steps {

@@ -25,14 +25,28 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let worker = 0u64..9;
+    let join = |(worker, model, coefficient, slots, keys)| Step::Join {
+        worker,
+        model,
+        coefficient,
+        slots,
+        keys,
+    };
+    let submit = |(client, model, cap, keys, patience_ms)| Step::Submit {
+        client,
+        model,
+        cap,
+        keys,
+        patience_ms,
+    };
+    let rarely = prop::bool::weighted(0.3);
+    let mostly = prop::bool::weighted(0.8);
     let step = prop_oneof![
-        2 => (worker.clone(), 0usize..3, 0u32..5, 1u32..4, any::<bool>()).prop_map(
-            |(worker, model, coefficient, slots, keys)| Step::Join { worker, model, coefficient, slots, keys }),
+        2 => (worker.clone(), 0usize..3, 0u32..5, 1u32..4, any::<bool>()).prop_map(join),
         1 => worker.clone().prop_map(|worker| Step::Leave { worker }),
-        3 => (worker.clone(), prop::bool::weighted(0.8)).prop_map(|(worker, on)| Step::Enable { worker, on }),
+        3 => (worker.clone(), mostly).prop_map(|(worker, on)| Step::Enable { worker, on }),
         1 => (worker, 0u32..5).prop_map(|(worker, coefficient)| Step::Price { worker, coefficient }),
-        8 => (0u64..4, 0usize..3, 0u32..5, prop::bool::weighted(0.3), 0u64..5_000).prop_map(
-            |(client, model, cap, keys, patience_ms)| Step::Submit { client, model, cap, keys, patience_ms }),
+        8 => (0u64..4, 0usize..3, 0u32..5, rarely, 0u64..5_000).prop_map(submit),
         5 => (0usize..8, 0u8..12).prop_map(|(nth, outcome)| Step::Finish { nth, outcome }),
         1 => (0usize..8).prop_map(|nth| Step::Cancel { nth }),
         3 => (0u64..3_000).prop_map(|ms| Step::Wait { ms }),
@@ -180,27 +194,8 @@ fn play(pool: &mut Scheduler, plain: &mut Oracle, step: Step) {
     let now = plain.now_ms;
     match step {
         Step::Join { worker, model, coefficient, slots, keys } => {
-            let offer = Offer {
-                model: MODELS[model],
-                coefficient,
-                running_max: slots,
-                keys,
-                account: worker,
-            };
-            if pool.join(WorkerId(worker), offer, now).is_ok() {
-                let fresh = PlainWorker { model, coefficient, slots, keys, enabled: false };
-                assert!(plain.workers.insert(worker, fresh).is_none());
-                plain.seen = pool
-                    .models(now)
-                    .filter_map(|m| MODELS.iter().position(|name| **name == *m.model))
-                    .collect();
-            } else {
-                assert!(
-                    plain.workers.contains_key(&worker)
-                        || plain.workers.len() == 8
-                        || plain.seen.len() == 2
-                );
-            }
+            let fresh = PlainWorker { model, coefficient, slots, keys, enabled: false };
+            join(pool, plain, worker, fresh);
         }
         Step::Leave { worker } => {
             let lost: BTreeSet<u64> =
@@ -246,6 +241,24 @@ fn play(pool: &mut Scheduler, plain: &mut Oracle, step: Step) {
             plain.now_ms += ms;
             pool.tick(plain.now_ms);
         }
+    }
+}
+
+fn join(pool: &mut Scheduler, plain: &mut Oracle, worker: u64, fresh: PlainWorker) {
+    let offer = Offer {
+        model: MODELS[fresh.model],
+        coefficient: fresh.coefficient,
+        running_max: fresh.slots,
+        keys: fresh.keys,
+        account: worker,
+    };
+    if pool.join(WorkerId(worker), offer, plain.now_ms).is_ok() {
+        assert!(plain.workers.insert(worker, fresh).is_none());
+        let known = |name: &str| MODELS.iter().position(|model| *model == name);
+        plain.seen = pool.models(plain.now_ms).filter_map(|m| known(&m.model)).collect();
+    } else {
+        let known = plain.workers.contains_key(&worker);
+        assert!(known || plain.workers.len() == 8 || plain.seen.len() == 2);
     }
 }
 

@@ -10,6 +10,7 @@ use cocoon_wire::config::ProxyRunner;
 use serde::{Deserialize, Serialize};
 
 /// The proxy's settings.
+// house: a list of settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProxyConfig {

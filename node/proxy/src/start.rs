@@ -79,7 +79,9 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
     let workers = ports.open(config.listen_workers, turn::WORKERS, "workers").await?;
     let clients = ports.open(config.listen_clients, turn::CLIENTS, "clients").await?;
     let (desk, questions) = Desk::new();
-    let http = serve_pages(&config, desk, &stop).await?;
+    // Pages outlive the request to stop: they show how the end goes.
+    let pages_stop = Stop::new();
+    let http = serve_pages(&config, desk, &pages_stop).await?;
     let (workers_at, clients_at) = (workers.address(), clients.address());
     tracing::info!(workers = %workers_at, clients = %clients_at, ?http, "proxy listens");
     let drain = Duration::from_secs(config.drain_s);
@@ -88,6 +90,7 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
         // From here on nobody comes in; what was written to links goes out.
         drop((workers, clients));
         links.close().await;
+        pages_stop.now();
         stop.now();
         result
     });

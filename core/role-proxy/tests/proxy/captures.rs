@@ -243,6 +243,11 @@ fn replay(line: &str, client_name: &str, worker_name: &str) -> usize {
                 stage.ask_raw(conn, &data);
                 let ours = stage.answer(conn);
                 let Some(theirs) = answers.by_query.get(&id) else { continue };
+                // In some recordings the client came before the worker.
+                let listed = tl::decode::<client::WorkerTypesV2<'_>>(theirs);
+                if listed.is_ok_and(|list| list.types.iter().all(|t| t.workers.is_empty())) {
+                    continue;
+                }
                 assert_eq!(normal_answer(&ours), normal_answer(theirs));
             }
             Frame::Message(data) => {
@@ -318,4 +323,14 @@ fn the_present_line_gets_what_its_own_proxy_gave() {
 #[test]
 fn the_older_line_gets_what_its_own_proxy_gave() {
     assert!(replay("base", "A_140_11102", "A_126_11101") >= 4);
+}
+
+#[test]
+fn a_new_client_and_an_old_worker_get_what_the_present_proxy_gave() {
+    assert!(replay("live", "M1_005_11102", "M1_006_11101") >= 3);
+}
+
+#[test]
+fn an_old_client_and_a_new_worker_get_what_the_present_proxy_gave() {
+    assert!(replay("live", "M3_006_11102", "M3_007_11101") >= 2);
 }

@@ -32,11 +32,11 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let at = || 0usize..4;
+    let worker = |(owner, version, slots, cancels)| Step::Worker { owner, version, slots, cancels };
     let step = prop_oneof![
         2 => (20u8..23, 0i32..6, any::<bool>())
             .prop_map(|(owner, version, cancels)| Step::Client { owner, version, cancels }),
-        2 => (30u8..33, 0i32..6, 1i32..4, any::<bool>())
-            .prop_map(|(owner, version, slots, cancels)| Step::Worker { owner, version, slots, cancels }),
+        2 => (30u8..33, 0i32..6, 1i32..4, any::<bool>()).prop_map(worker),
         8 => (at(), 1u8..60, prop::bool::weighted(0.2))
             .prop_map(|(client, timeout_s, old)| Step::Request { client, timeout_s, old }),
         1 => (at(), 0usize..6).prop_map(|(client, nth)| Step::Cancel { client, nth }),
@@ -146,6 +146,10 @@ impl Peers {
         self.workers.retain(|(known, _)| *known != conn);
         self.at_worker.remove(&conn);
     }
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..200)
 }
 
 fn limits() -> Settings {
@@ -312,7 +316,7 @@ proptest! {
     /// Any bytes from any peer at any stage: no panic, and the proxy serves on.
     #[test]
     fn arbitrary_bytes_do_no_harm(
-        frames in prop::collection::vec((0usize..4, any::<bool>(), prop::collection::vec(any::<u8>(), 0..200)), 0..20),
+        frames in prop::collection::vec((0usize..4, any::<bool>(), bytes()), 0..20),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
     ) {
         let mut stage = Stage::new();

@@ -106,7 +106,8 @@ impl Node {
         let address = self.running.http.expect("pages are on");
         let mut tcp = TcpStream::connect(address).await.expect("connects");
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: proxy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: proxy\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
         );
         tcp.write_all(request.as_bytes()).await.expect("written");
         let mut text = String::new();
