@@ -160,6 +160,37 @@ fn signatures_bind_operation_contract_and_key() {
 }
 
 #[test]
+fn the_outer_query_id_must_be_the_signed_one() {
+    let mut s = stage();
+    let client = s.clients[0];
+    let signed = s.payment(PaymentKind::ClientCharge, client, 5).cell().expect("cell");
+    let mut rest = signed.as_slice().expect("ordinary");
+    rest.skip_first(32 + 64, 0).expect("op and query id");
+    let mut builder = tycho_types::cell::CellBuilder::new();
+    builder.store_u32(PaymentKind::ClientCharge.op()).expect("fits");
+    builder.store_u64(0).expect("fits");
+    builder.store_slice(rest).expect("fits");
+    let body = builder.build().expect("body");
+    assert_eq!(SignedPayment::parse(&body), Err(cocoon_contract::Fault::EnvelopeMismatch));
+    refused(&mut s, exit::ENVELOPE, |s| s.send_cell(STRANGER, client, GAS, body));
+}
+
+#[test]
+fn parameters_of_another_structure_are_not_misread() {
+    let older = cocoon_contract::params::Params { struct_version: 2, ..cast::params() };
+    let mut s = Stage::new(older, 1, 1);
+    let before = data(&s);
+    // The proxy contract refuses, and the top-up returns.
+    let txs = s.top_up(0, Nanoton(TON));
+    assert_eq!(txs[1].exit, Exit::Code(exit::STRUCT_VERSION));
+    assert!(payouts(&txs, client_owner(0)) > TON);
+    assert_eq!(data(&s), before);
+    for kind in [PaymentKind::ClientCharge, PaymentKind::WorkerPayout] {
+        refused(&mut s, exit::STRUCT_VERSION, |s| s.submit(kind, 0, 5));
+    }
+}
+
+#[test]
 fn too_little_value_is_refused() {
     let mut s = stage();
     let low = Nanoton(99_999_999);
@@ -281,7 +312,9 @@ fn a_client_gets_its_deposit_from_a_proxy_that_is_closed_and_gone() {
     assert_eq!(code_of(&s.top_up(0, Nanoton(TON))), 0);
     s.client(0, ClientAction::RequestRefund);
     refused(&mut s, exit::LOCKED, |s| s.client(0, ClientAction::RequestRefund));
-    s.world.now_s += DAY_S + 1;
+    s.world.now_s += DAY_S;
+    refused(&mut s, exit::LOCKED, |s| s.client(0, ClientAction::RequestRefund));
+    s.world.now_s += 1;
     let txs = s.client(0, ClientAction::RequestRefund);
     assert_eq!(s.paid(&txs, client_owner(0)), 15 * TON);
     let state = s.client_state(0);
