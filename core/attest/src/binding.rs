@@ -29,14 +29,20 @@ pub(crate) fn judge(
         Binding::CertificateKey => {
             let expected = certificate_report_data(&evidence.public_key);
             if bool::from(expected.ct_eq(report_data)) {
-                draft.holds(ClaimKind::KeyBinding, source,
-                    "the report covers the key of this certificate");
+                draft.holds(
+                    ClaimKind::KeyBinding,
+                    source,
+                    "the report covers the key of this certificate",
+                );
             } else {
                 let expected = "the key of this certificate";
                 draft.fails(ClaimKind::KeyBinding, source, BadEvidence::NotBound { expected });
             }
-            draft.silent(ClaimKind::Freshness, Source::Certificate,
-                "a certificate carries no nonce: its evidence may be as old as the certificate");
+            draft.silent(
+                ClaimKind::Freshness,
+                Source::Certificate,
+                "a certificate carries no nonce: its evidence may be as old as the certificate",
+            );
         }
         Binding::Channel(statement) => channel(statement, report_data, now_s, draft),
     }
@@ -53,10 +59,14 @@ fn channel(statement: &Statement, report_data: &[u8; 64], now_s: u64, draft: &mu
     }
     draft.holds(ClaimKind::KeyBinding, source, "the statement names the keys of this connection");
     if now_s > statement.not_after_s {
-        draft.fails(ClaimKind::Freshness, source, BadEvidence::Certificate {
-            what: "the statement",
-            detail: format!("it expired at {} (Unix seconds)", statement.not_after_s),
-        });
+        draft.fails(
+            ClaimKind::Freshness,
+            source,
+            BadEvidence::Certificate {
+                what: "the statement",
+                detail: format!("it expired at {} (Unix seconds)", statement.not_after_s),
+            },
+        );
     } else {
         draft.holds(ClaimKind::Freshness, source, "signed over our nonce and this connection");
         draft.valid_until_s(statement.not_after_s);
@@ -73,22 +83,28 @@ pub(crate) fn image(
     draft: &mut Draft,
 ) {
     let kind = ClaimKind::Image;
+    draft.image(hash);
     if let Binding::Channel(statement) = &evidence.binding {
         if statement.image != hash {
-            return draft.fails(kind, Source::ChannelStatement, BadEvidence::Measurement {
-                register: "the image named in the statement",
-                found: statement.image.to_string(),
-            });
+            return draft.fails(
+                kind,
+                Source::ChannelStatement,
+                BadEvidence::Measurement {
+                    register: "the image named in the statement",
+                    found: statement.image.to_string(),
+                },
+            );
         }
     }
     if !policy.image_hashes.is_empty() {
         if policy.image_hashes.contains(&hash) {
             draft.holds(kind, source, format!("the image {hash} is on the list"));
         } else {
-            draft.fails(kind, source, BadEvidence::Measurement {
-                register: "the image hash",
-                found: hash.to_string(),
-            });
+            draft.fails(
+                kind,
+                source,
+                BadEvidence::Measurement { register: "the image hash", found: hash.to_string() },
+            );
         }
     } else if listed {
         draft.holds(kind, source, "the measurements are on the lists of the policy");
@@ -109,9 +125,10 @@ pub(crate) fn weights(evidence: &PeerEvidence, policy: &Policy, draft: &mut Draf
     } else if policy.models.contains(&statement.model) {
         draft.holds(kind, source, format!("the model {} is on the list", statement.model));
     } else {
-        draft.fails(kind, source, BadEvidence::Measurement {
-            register: "the model",
-            found: statement.model.to_string(),
-        });
+        draft.fails(
+            kind,
+            source,
+            BadEvidence::Measurement { register: "the model", found: statement.model.to_string() },
+        );
     }
 }

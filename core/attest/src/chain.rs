@@ -100,7 +100,11 @@ pub(crate) fn in_dates(certificate: &X509Certificate<'_>, now_s: u64) -> Result<
     let now = i64::try_from(now_s).unwrap_or(i64::MAX);
     let validity = certificate.validity();
     if now < validity.not_before.timestamp() {
-        return Err(format!("{} is not valid before {}", certificate.subject(), validity.not_before));
+        return Err(format!(
+            "{} is not valid before {}",
+            certificate.subject(),
+            validity.not_before
+        ));
     }
     if now > validity.not_after.timestamp() {
         return Err(format!("{} expired at {}", certificate.subject(), validity.not_after));

@@ -59,7 +59,8 @@ impl Collateral {
     pub fn dates(&self, now_s: u64) -> Result<CollateralDates, CannotCheck> {
         let mut dates = Vec::new();
         if let Some(tdx) = &self.tdx {
-            let TdxDates { issued_s, next_update_s, .. } = crate::tdx::collateral_dates(tdx, now_s)?;
+            let TdxDates { issued_s, next_update_s, .. } =
+                crate::tdx::collateral_dates(tdx, now_s)?;
             dates.push(CollateralDates { issued_s, next_update_s });
         }
         if let Some(snp) = &self.snp {

@@ -56,6 +56,7 @@ impl Draft {
             policy: policy_digest,
             policy_version: policy.version,
             measurement: None,
+            image: None,
             platform: None,
             root: None,
             decided_ms: now_ms,
@@ -124,6 +125,10 @@ impl Draft {
 
     pub(crate) fn measured(&mut self, measurement: Measurement) {
         self.verdict.measurement = Some(measurement);
+    }
+
+    pub(crate) fn image(&mut self, image: Digest32) {
+        self.verdict.image = Some(image);
     }
 
     pub(crate) fn platform(&mut self, platform: PlatformId) {

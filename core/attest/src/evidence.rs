@@ -44,13 +44,8 @@ pub enum ExtensionKind {
 
 impl ExtensionKind {
     /// All kinds in ascending order of their arc.
-    pub const ALL: [Self; 5] = [
-        Self::TdxQuote,
-        Self::UserClaims,
-        Self::SevReportData,
-        Self::SevReport,
-        Self::SevVcek,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::TdxQuote, Self::UserClaims, Self::SevReportData, Self::SevReport, Self::SevVcek];
 
     /// Returns the kind named by the content bytes of a DER object identifier (no tag, no
     /// length), or nothing when it is not one of the protocol's.
@@ -173,11 +168,7 @@ impl PeerEvidence {
             return Err(ExtensionFault::Duplicate { kind });
         }
         if value.len() > kind.limit() {
-            return Err(ExtensionFault::TooLong {
-                kind,
-                len: value.len(),
-                limit: kind.limit(),
-            });
+            return Err(ExtensionFault::TooLong { kind, len: value.len(), limit: kind.limit() });
         }
         if !critical {
             self.not_critical.push(kind);

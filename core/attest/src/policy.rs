@@ -199,8 +199,10 @@ impl Policy {
             return contradiction("mode `tee` admits neither tdx nor snp: nobody could pass");
         }
         if self.mode == PolicyMode::Tee && !self.required.contains(&ClaimKind::KeyBinding) {
-            return contradiction("mode `tee` must require key_binding: a report about another \
-                                  key proves nothing about this peer");
+            return contradiction(
+                "mode `tee` must require key_binding: a report about another \
+                                  key proves nothing about this peer",
+            );
         }
         if self.required.contains(&ClaimKind::Image) && self.image_hashes.is_empty() {
             return contradiction("image is required but image_hashes is empty");

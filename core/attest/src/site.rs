@@ -23,7 +23,10 @@ pub(crate) fn judge(evidence: &PeerEvidence, policy: &Policy, draft: &mut Draft)
     };
     let entry = policy.platforms.iter().find(|entry| entry.platform == platform);
     let pinned_elsewhere = own_id.is_some()
-        && policy.platforms.iter().any(|entry| entry.owner_id == own_id && entry.platform != platform);
+        && policy
+            .platforms
+            .iter()
+            .any(|entry| entry.owner_id == own_id && entry.platform != platform);
     match (entry, own_id) {
         (Some(entry), Some(own_id)) if entry.owner_id.is_some_and(|owner| owner != own_id) => {
             draft.fails(kind, source, refused("registered for another id than it states"));

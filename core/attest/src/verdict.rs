@@ -124,6 +124,9 @@ pub struct Verdict {
     pub policy_version: u64,
     /// What was measured, when hardware (or the fake) vouches for it.
     pub measurement: Option<Measurement>,
+    /// Image hash that was compared with the lists: that of the measurement, less the events
+    /// that differ between machines of one image.
+    pub image: Option<Digest32>,
     /// Identity of the platform, for registries and revocation.
     pub platform: Option<PlatformId>,
     /// SHA-384 of the trusted root's public key the evidence ends in.
@@ -200,6 +203,6 @@ impl Verdict {
     /// measured.
     #[must_use]
     pub fn image_hash(&self) -> Option<Digest32> {
-        self.measurement.as_ref().map(Measurement::image_hash)
+        self.image.or_else(|| self.measurement.as_ref().map(Measurement::image_hash))
     }
 }

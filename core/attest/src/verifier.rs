@@ -152,7 +152,8 @@ fn tee(
 /// Returns the quote; of a certificate only when both TDX extensions are there and the
 /// claims name the key (protocol notes 2.8).
 fn tdx_parts(evidence: &PeerEvidence) -> Result<&[u8], BadEvidence> {
-    let quote = evidence.tdx_quote.as_deref().ok_or(BadEvidence::Missing { what: "the TDX quote" })?;
+    let quote =
+        evidence.tdx_quote.as_deref().ok_or(BadEvidence::Missing { what: "the TDX quote" })?;
     if matches!(evidence.binding, Binding::Channel(_)) {
         return Ok(quote);
     }

@@ -9,9 +9,7 @@ mod party;
 
 use std::collections::BTreeSet;
 
-use cocoon_attest::channel::{
-    ChannelRole, Effect, Exporter, Handshake, Hello, Message, Offer,
-};
+use cocoon_attest::channel::{ChannelRole, Effect, Exporter, Handshake, Hello, Message, Offer};
 use stateright::{Checker as _, Expectation, Model, Property};
 
 use party::{Connection, NOW_MS, local, sign, verdict_over};
@@ -127,9 +125,8 @@ impl Model for Network {
 
     fn actions(&self, state: &State, actions: &mut Vec<Deliver>) {
         for to in (0..state.machines.len()).filter(|to| !state.dead[*to]) {
-            actions.extend(
-                state.known.iter().map(|message| Deliver { to, message: message.clone() }),
-            );
+            actions
+                .extend(state.known.iter().map(|message| Deliver { to, message: message.clone() }));
         }
     }
 

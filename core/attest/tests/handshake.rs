@@ -132,16 +132,14 @@ fn downgrade_of_the_extension_bits() {
         };
         Message::Hello(Hello { attests: false, ..hello }).encode()
     };
-    let fault =
-        worker.handshake.receive(&stripped(&proxy), &Connection(1), NOW_MS).unwrap_err();
+    let fault = worker.handshake.receive(&stripped(&proxy), &Connection(1), NOW_MS).unwrap_err();
     assert_eq!(fault, HandshakeFault::Downgraded);
     // Where the policy only wishes, the channel stands, but says that nothing is fresh.
     let mut wishing = local(ChannelRole::Worker, ChannelRole::Proxy);
     wishing.demand = Demand::IfAble;
     wishing.announcement = None;
     let mut wishing = Party::new(wishing, 1);
-    let effects =
-        wishing.handshake.receive(&stripped(&proxy), &Connection(1), NOW_MS).unwrap();
+    let effects = wishing.handshake.receive(&stripped(&proxy), &Connection(1), NOW_MS).unwrap();
     assert_eq!(effects, [Effect::Ready { fresh: false }]);
     assert!(!wishing.handshake.is_fresh());
 }

@@ -8,7 +8,9 @@
 
 use std::path::PathBuf;
 
-use cocoon_attest::gpu::{self, GpuEvidence, GpuMode, GpuPolicy, GpuProfile, OpaqueField, SpdmReport};
+use cocoon_attest::gpu::{
+    self, GpuEvidence, GpuMode, GpuPolicy, GpuProfile, OpaqueField, SpdmReport,
+};
 use cocoon_attest::snp::{SnpPolicy, SnpProduct};
 use cocoon_attest::tdx::TdReport;
 use cocoon_attest::{
@@ -33,8 +35,7 @@ fn tdx(quote: &str, collateral: &str, now_ms: u64, policy: &Policy) -> Verdict {
         ..PeerEvidence::new([0; 32])
     };
     let dcap = serde_json::from_slice(&sample(collateral)).unwrap();
-    let collateral =
-        Collateral { tdx: Some(TdxCollateral { dcap, fetched_ms: 0 }), snp: None };
+    let collateral = Collateral { tdx: Some(TdxCollateral { dcap, fetched_ms: 0 }), snp: None };
     verify(&evidence, &collateral, policy, now_ms)
 }
 
@@ -64,7 +65,10 @@ fn cocoon_quote_of_a_real_guest_is_up_to_date_at_its_date() {
     // A year later the same bytes cannot be checked, which is not the peer's fault.
     let verdict = tdx(names.0, names.1, FEBRUARY_MS + 31_536_000_000, &policy);
     let finding = verdict.finding(ClaimKind::Hardware);
-    assert!(matches!(finding, Finding::Unknown(CannotCheck::StaleCollateral { .. })), "{finding:?}");
+    assert!(
+        matches!(finding, Finding::Unknown(CannotCheck::StaleCollateral { .. })),
+        "{finding:?}"
+    );
 }
 
 /// Finds the second at which the collateral counts, and judges the quote then.
@@ -168,9 +172,13 @@ fn hopper_report_verifies_to_the_device_root() {
         name: "sample".to_owned(),
         driver: "550.90.07".to_owned(),
         vbios: "009f009601000000".to_owned(),
-        measurements: read.measurements.iter().map(|(index, found)| (*index, vec![*found])).collect(),
+        measurements: read
+            .measurements
+            .iter()
+            .map(|(index, found)| (*index, vec![*found]))
+            .collect(),
     };
-    let rules = GpuPolicy { profiles: vec![profile], revoked_keys: Vec::new() };
+    let rules = GpuPolicy { profiles: vec![profile], ..GpuPolicy::default() };
     let roots = TrustRoots::production();
     let now_s = FEBRUARY_MS / 1000;
     let checked = gpu::check(&evidence, Some(&read.nonce), &rules, &roots, now_s).unwrap();

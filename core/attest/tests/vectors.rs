@@ -183,7 +183,8 @@ mod fake {
             // The same bytes never pass where hardware is asked for.
             assert!(matches!(judge(&evidence, &Policy::tee()).outcome(), Outcome::Refuse(_)));
         }
-        let sev = PeerEvidence { sev_report: Some(fake::sev_report(&key)), ..PeerEvidence::new(key) };
+        let sev =
+            PeerEvidence { sev_report: Some(fake::sev_report(&key)), ..PeerEvidence::new(key) };
         assert_eq!(judge(&sev, &Policy::fake_tee()).outcome(), Outcome::Accept);
         let other = PeerEvidence { public_key: [1; 32], ..sev };
         assert!(matches!(judge(&other, &Policy::fake_tee()).outcome(), Outcome::Refuse(_)));

@@ -2,9 +2,7 @@
 
 use super::fault::HandshakeFault;
 use super::message::{Announcement, Hello, Message, Offer};
-use super::statement::{
-    ChannelRole, EXPORTER_LABEL, Statement, exporter_context, leaf_key_digest,
-};
+use super::statement::{ChannelRole, EXPORTER_LABEL, Statement, exporter_context, leaf_key_digest};
 use crate::digest::Digest32;
 use crate::evidence::{Binding, PeerEvidence};
 use crate::verdict::{ClaimKind, Finding, Outcome, Verdict};

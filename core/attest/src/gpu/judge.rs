@@ -54,30 +54,37 @@ pub(crate) fn judge(
     };
     let result = check(gpu, evidence.gpu_nonce.as_ref(), &policy.gpu, &policy.roots, now_s)
         .and_then(|checked| {
-            belongs(evidence, &checked, stated, log)?;
-            Ok(format!("the GPU matches {} and the machine's measured log", checked.profile))
+            let shown = belongs(evidence, &checked, stated, log, &policy.gpu)?;
+            Ok(format!("the GPU matches {}, and {shown}", checked.profile))
         });
     draft.judge(kind, source, result);
 }
 
-/// Checks that the GPU is the one that this machine measured.
+/// Checks that the GPU is the one of this machine; says what shows it.
 fn belongs(
     evidence: &PeerEvidence,
     gpu: &CheckedGpu,
     stated: Option<Digest32>,
     log: Option<&EventLog>,
-) -> Result<(), BadEvidence> {
+    rules: &GpuPolicy,
+) -> Result<&'static str, BadEvidence> {
     let refused = |detail: &str| Err(BadEvidence::Gpu { detail: detail.to_owned() });
-    if matches!(evidence.binding, Binding::Channel(_)) && stated != Some(gpu.digest) {
+    let over_channel = matches!(evidence.binding, Binding::Channel(_));
+    if over_channel && stated != Some(gpu.digest) {
         return refused("it is not the evidence named in the statement");
     }
-    let Some(log) = log else {
-        return refused("no measured event log shows that this GPU is in this machine");
-    };
-    if log.value_before(GPU_EVENT, READY_EVENT) != Some(gpu.digest.to_string().as_str()) {
+    // An event, where there is one, must be right even if nobody asked for it.
+    if let Some(log) = log.filter(|log| log.contains_prefix(GPU_EVENT)) {
+        let digest = gpu.digest.to_string();
+        if log.value_before(GPU_EVENT, READY_EVENT) == Some(digest.as_str()) {
+            return Ok("the measured event log names it");
+        }
         return refused("the event log names another GPU, or none before the workload started");
     }
-    Ok(())
+    if rules.require_measured || !over_channel {
+        return refused("no measured event log shows that this GPU is in this machine");
+    }
+    Ok("the statement of the measured image names it")
 }
 
 /// Checks a GPU by itself: signature, chain, nonce, firmware, modes.
@@ -124,8 +131,11 @@ fn chain_and_signature(
         return Err(BadEvidence::TooLong { what, len, limit: CHAIN_LIMIT });
     }
     let ders = chain::certificates_of_pem(&gpu.chain_pem).map_err(malformed)?;
-    let chain: Vec<X509Certificate<'_>> =
-        ders.iter().map(|der| chain::certificate(der)).collect::<Result<_, _>>().map_err(malformed)?;
+    let chain: Vec<X509Certificate<'_>> = ders
+        .iter()
+        .map(|der| chain::certificate(der))
+        .collect::<Result<_, _>>()
+        .map_err(malformed)?;
     let (Some(leaf), Some(root)) = (chain.first(), chain.last()) else {
         return Err(malformed("it is empty".to_owned()));
     };

@@ -1,9 +1,14 @@
 //! NVIDIA GPU evidence: an SPDM measurement report and the device's certificate chain.
 //!
 //! The report shows which firmware runs and that the device made it for a nonce. That the
-//! GPU sits in *this* machine is shown by the event log: the digest of the evidence is
-//! extended into a register before the workload starts. Whether confidential mode is on is
-//! what the driver of the measured guest says; the digest covers that statement too.
+//! GPU sits in *this* machine is shown by the event log, where the digest of the evidence is
+//! extended into a register before the workload starts, or by the channel statement, which
+//! only measured code has signed. Whether confidential mode is on is what the driver of the
+//! measured guest says; the digest covers that, too.
+//!
+//! A machine that extends the digest has another RTMR3 at every boot. Verifiers of this
+//! crate that see the event log leave it out of the image hash; the reference cannot, so a
+//! machine that is to serve reference peers relies on the statement alone.
 
 mod judge;
 mod spdm;
@@ -84,6 +89,9 @@ pub struct GpuPolicy {
     /// SHA-384 of the `SubjectPublicKeyInfo` of certificates that are refused anywhere in a
     /// device's chain.
     pub revoked_keys: Vec<Digest48>,
+    /// Whether the digest must stand in the measured event log. Otherwise the channel
+    /// statement suffices, which measured code signs.
+    pub require_measured: bool,
 }
 
 /// TOML and JSON know only texts as keys.

@@ -125,7 +125,11 @@ fn record(bytes: &[u8], blocks: u8) -> Result<BTreeMap<u8, Digest48>, BadEvidenc
             return Err(malformed("a measurement occurs twice"));
         }
     }
-    if reader.rest.is_empty() { Ok(measurements) } else { Err(malformed("bytes follow the blocks")) }
+    if reader.rest.is_empty() {
+        Ok(measurements)
+    } else {
+        Err(malformed("bytes follow the blocks"))
+    }
 }
 
 fn opaque_fields(bytes: &[u8]) -> Result<BTreeMap<u16, Vec<u8>>, BadEvidence> {
@@ -148,7 +152,8 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], BadEvidence> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or_else(|| malformed("it ends early"))?;
+        let (head, rest) =
+            self.rest.split_at_checked(len).ok_or_else(|| malformed("it ends early"))?;
         self.rest = rest;
         Ok(head)
     }

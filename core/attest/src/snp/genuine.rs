@@ -66,7 +66,8 @@ pub(super) fn genuine(
             detail: "the chip's key did not sign it".to_owned(),
         })?;
     // Last, so that evidence that is bad anyway is called bad even without a list.
-    let (issued_s, next_update_s) = not_revoked(&collateral.crl, &ark, &[&ask, &certificate], now_s)?;
+    let (issued_s, next_update_s) =
+        not_revoked(&collateral.crl, &ark, &[&ask, &certificate], now_s)?;
     let last_s = [&ark, &ask, &certificate].map(chain::last_second);
     let valid_until_s = last_s.into_iter().fold(next_update_s, u64::min);
     Ok(Genuine { vcek, root, valid_until_s, issued_s })
@@ -186,10 +187,7 @@ fn not_revoked(
     Ok((issued_s, next_s))
 }
 
-fn list_dates(
-    list: &CertificateRevocationList<'_>,
-    now_s: u64,
-) -> Result<(u64, u64), CannotCheck> {
+fn list_dates(list: &CertificateRevocationList<'_>, now_s: u64) -> Result<(u64, u64), CannotCheck> {
     let issued_s = u64::try_from(list.last_update().timestamp()).unwrap_or(0);
     let next = list.next_update().ok_or_else(|| untrusted(AMD_CRL, "it has no nextUpdate"))?;
     let next_s = u64::try_from(next.timestamp()).unwrap_or(0);

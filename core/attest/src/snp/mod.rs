@@ -44,7 +44,9 @@ impl SnpProduct {
         if name.starts_with("Siena") {
             return Some(Self::Genoa);
         }
-        [Self::Milan, Self::Genoa, Self::Turin].into_iter().find(|known| name.starts_with(known.name()))
+        [Self::Milan, Self::Genoa, Self::Turin]
+            .into_iter()
+            .find(|known| name.starts_with(known.name()))
     }
 }
 

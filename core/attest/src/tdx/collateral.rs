@@ -78,7 +78,12 @@ pub(super) fn check_signatures(collateral: &TdxCollateral, root: &[u8]) -> Resul
     let dcap = &collateral.dcap;
     let signed = [
         (TCB_INFO, &dcap.tcb_info_issuer_chain, &dcap.tcb_info, &dcap.tcb_info_signature),
-        (QE_IDENTITY, &dcap.qe_identity_issuer_chain, &dcap.qe_identity, &dcap.qe_identity_signature),
+        (
+            QE_IDENTITY,
+            &dcap.qe_identity_issuer_chain,
+            &dcap.qe_identity,
+            &dcap.qe_identity_signature,
+        ),
     ];
     let root = chain::certificate(root).map_err(|detail| untrusted(TCB_INFO, detail))?;
     for (what, chain_pem, text, signature) in signed {
@@ -91,14 +96,15 @@ pub(super) fn check_signatures(collateral: &TdxCollateral, root: &[u8]) -> Resul
             .verify(text.as_bytes(), signature)
             .map_err(|_| untrusted(what, "its signature does not verify"))?;
     }
-    let list = chain::revocation_list(&dcap.root_ca_crl)
-        .map_err(|detail| untrusted(ROOT_CRL, detail))?;
+    let list =
+        chain::revocation_list(&dcap.root_ca_crl).map_err(|detail| untrusted(ROOT_CRL, detail))?;
     chain::list_issued_by(&list, &root).map_err(|detail| untrusted(ROOT_CRL, detail))?;
     let issuer = chain_of(PCK_CRL, &dcap.pck_crl_issuer_chain)?;
     let issuer = issuer.first().ok_or_else(|| untrusted(PCK_CRL, "its issuer chain is empty"))?;
     let issuer = chain::certificate(issuer).map_err(|detail| untrusted(PCK_CRL, detail))?;
     chain::issued_by(&issuer, &root).map_err(|detail| untrusted(PCK_CRL, detail))?;
-    let list = chain::revocation_list(&dcap.pck_crl).map_err(|detail| untrusted(PCK_CRL, detail))?;
+    let list =
+        chain::revocation_list(&dcap.pck_crl).map_err(|detail| untrusted(PCK_CRL, detail))?;
     chain::list_issued_by(&list, &issuer).map_err(|detail| untrusted(PCK_CRL, detail))
 }
 
@@ -148,8 +154,28 @@ fn untrusted(what: &'static str, detail: impl Into<String>) -> CannotCheck {
 /// Reads `YYYY-MM-DDTHH:MM:SSZ`, the only form Intel writes.
 fn seconds(text: &str) -> Option<u64> {
     let bytes: &[u8; 20] = text.as_bytes().try_into().ok()?;
-    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1, b'Z'] =
-        *bytes
+    let [
+        y0,
+        y1,
+        y2,
+        y3,
+        b'-',
+        m0,
+        m1,
+        b'-',
+        d0,
+        d1,
+        b'T',
+        h0,
+        h1,
+        b':',
+        i0,
+        i1,
+        b':',
+        s0,
+        s1,
+        b'Z',
+    ] = *bytes
     else {
         return None;
     };

@@ -50,8 +50,10 @@ impl EventLog {
                 limit: EVENT_LOG_LIMIT,
             });
         }
-        let malformed =
-            |detail: &str| BadEvidence::Malformed { what: "the event log", detail: detail.to_owned() };
+        let malformed = |detail: &str| BadEvidence::Malformed {
+            what: "the event log",
+            detail: detail.to_owned(),
+        };
         let text = std::str::from_utf8(text).map_err(|_| malformed("it is not text"))?;
         let mut events = Vec::new();
         for line in text.lines() {
@@ -98,6 +100,13 @@ impl EventLog {
         self.replay().last().map_or(Digest48::ZERO, |step| step.register)
     }
 
+    /// Returns the register that the log without the events of `prefix` leads to.
+    #[must_use]
+    pub fn register_without(&self, prefix: &str) -> Digest48 {
+        let others = self.events.iter().filter(|event| !event.starts_with(prefix));
+        Self::from_events(others.cloned()).register()
+    }
+
     /// Checks that the log leads to `register`.
     ///
     /// # Errors
@@ -131,6 +140,12 @@ impl EventLog {
         let at = self.events.iter().position(|event| event.starts_with(prefix))?;
         let end = self.events.iter().position(|event| event == limit).unwrap_or(usize::MAX);
         (at < end).then_some(value)
+    }
+
+    /// Says whether an event begins with `prefix`.
+    #[must_use]
+    pub fn contains_prefix(&self, prefix: &str) -> bool {
+        self.events.iter().any(|known| known.starts_with(prefix))
     }
 
     /// Says whether `event` is in the log.

@@ -109,8 +109,7 @@ pub(crate) fn blame(error: &anyhow::Error, collateral: &TdxCollateral, root: &[u
     let detail = format!("{error:#}");
     let bad = if detail.contains("TCB status is invalid: Revoked") {
         BadEvidence::Tcb { status: "Revoked".to_owned(), advisories: Vec::new() }
-    } else if detail.contains("No matching TCB level")
-        || detail.contains("below minimum required")
+    } else if detail.contains("No matching TCB level") || detail.contains("below minimum required")
     {
         BadEvidence::Tcb { status: "below every listed level".to_owned(), advisories: Vec::new() }
     } else if detail.contains("CertRevoked") {

@@ -3,17 +3,17 @@
 use dcap_qvl::TcbStatus;
 use dcap_qvl::policy::QuoteClaims;
 
-use super::eventlog::{DEBUG_EVENT, EventLog};
+use super::TdxPolicy;
+use super::eventlog::{DEBUG_EVENT, EventLog, GPU_EVENT, READY_EVENT};
 use super::genuine::{Genuine, genuine};
 use super::report::TdReport;
-use super::TdxPolicy;
 use crate::binding;
 use crate::collateral::TdxCollateral;
-use crate::digest::Digest48;
+use crate::digest::{Digest32, Digest48};
 use crate::draft::{Draft, Obstacle};
 use crate::evidence::PeerEvidence;
 use crate::fault::BadEvidence;
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, TdMeasurement};
 use crate::policy::Policy;
 use crate::verdict::{ClaimKind, PlatformId, Source};
 
@@ -56,10 +56,14 @@ pub(crate) fn judge(
     };
     record(&report, &genuine, draft);
     let claims = &genuine.claims;
-    draft.holds(ClaimKind::Hardware, source, format!(
-        "a TDX guest, quote version {}, signed by a processor of the trusted root",
-        report.version
-    ));
+    draft.holds(
+        ClaimKind::Hardware,
+        source,
+        format!(
+            "a TDX guest, quote version {}, signed by a processor of the trusted root",
+            report.version
+        ),
+    );
     match tcb(claims, rules, now_s) {
         Ok(reason) => draft.holds_since(ClaimKind::Tcb, source, claims.earliest_issue_date, reason),
         Err(bad) => draft.fails(ClaimKind::Tcb, source, bad),
@@ -69,7 +73,8 @@ pub(crate) fn judge(
     draft.judge(ClaimKind::DebugOff, source, debug_off(&report, log.as_ref().ok()));
     match log {
         Ok(log) => {
-            image(evidence, &report, rules, policy, draft);
+            let booted = booted(&report.measurement, &log);
+            image(evidence, &report, booted, rules, policy, draft);
             Some(log).filter(|_| evidence.event_log.is_some())
         }
         Err(bad) => {
@@ -91,7 +96,8 @@ fn tcb(claims: &QuoteClaims, rules: &TdxPolicy, now_s: u64) -> Result<String, Ba
     let status = claims.tcb.status;
     let mut advisories = claims.tcb.advisory_ids.clone();
     if let Some(current) = &claims.platform.current_tcb_level {
-        let missing = current.advisory_ids.iter().filter(|id| !claims.tcb.advisory_ids.contains(id));
+        let missing =
+            current.advisory_ids.iter().filter(|id| !claims.tcb.advisory_ids.contains(id));
         advisories.extend(missing.cloned());
     }
     let named = |list: &[String], id: &str| list.iter().any(|known| known.eq_ignore_ascii_case(id));
@@ -105,7 +111,8 @@ fn tcb(claims: &QuoteClaims, rules: &TdxPolicy, now_s: u64) -> Result<String, Ba
             required: format!("at least {}", rules.min_tcb_evaluation),
         });
     }
-    let refused = || BadEvidence::Tcb { status: status.to_string(), advisories: advisories.clone() };
+    let refused =
+        || BadEvidence::Tcb { status: status.to_string(), advisories: advisories.clone() };
     if status == TcbStatus::UpToDate {
         return Ok("the platform is up to date".to_owned());
     }
@@ -116,10 +123,8 @@ fn tcb(claims: &QuoteClaims, rules: &TdxPolicy, now_s: u64) -> Result<String, Ba
     if let Some(advisory) = advisories.iter().find(|id| !named(&rules.tolerated_advisories, id)) {
         return Err(BadEvidence::Advisory { advisory: advisory.clone() });
     }
-    let out_of_date = matches!(
-        status,
-        TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded
-    );
+    let out_of_date =
+        matches!(status, TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded);
     let grace_end_s = claims
         .platform
         .tcb_date_tag
@@ -158,17 +163,32 @@ fn event_log(
     Ok(log)
 }
 
+/// Returns the registers without what differs from one machine of an image to the next: the
+/// digest of GPU evidence, which the log vouches for and the GPU claim judges. Without it an
+/// image would have another hash at every boot, and no list could name it.
+///
+/// Only one such event, of 64 hex digits, before the workload starts: otherwise software that
+/// runs later could hide its traces under this name.
+fn booted(measured: &TdMeasurement, log: &EventLog) -> TdMeasurement {
+    let mut booted = measured.clone();
+    let digest = log.value_before(GPU_EVENT, READY_EVENT);
+    if digest.is_some_and(|text| Digest32::read("gpu", text).is_ok() && text.len() == 64) {
+        let [_, _, _, rtmr3] = &mut booted.rtmr;
+        *rtmr3 = log.register_without(GPU_EVENT);
+    }
+    booted
+}
+
 /// Judges what booted by every list the policy has.
 fn image(
     evidence: &PeerEvidence,
     report: &TdReport,
+    td: TdMeasurement,
     rules: &TdxPolicy,
     policy: &Policy,
     draft: &mut Draft,
 ) {
     let source = Source::TdxQuote;
-    let td = &report.measurement;
-    let hash = Measurement::Td(Box::new(td.clone())).image_hash();
     let registers: [(&'static str, &[Digest48], &Digest48); 3] = [
         ("MRTD", &rules.mr_td, &td.mr_td),
         ("MRCONFIGID", &rules.mr_config_id, &td.mr_config_id),
@@ -177,13 +197,18 @@ fn image(
     for (register, list, found) in registers {
         if !list.is_empty() && !list.contains(found) {
             let found = found.to_string();
-            return draft.fails(ClaimKind::Image, source, BadEvidence::Measurement { register, found });
+            return draft.fails(
+                ClaimKind::Image,
+                source,
+                BadEvidence::Measurement { register, found },
+            );
         }
     }
     if let Err(bad) = runtime(rules, &td.rtmr) {
         return draft.fails(ClaimKind::Image, source, bad);
     }
     let listed = !rules.mr_td.is_empty() || !rules.rtmr.is_empty();
+    let hash = Measurement::Td(Box::new(td)).image_hash();
     binding::image(evidence, hash, policy, listed, source, draft);
 }
 

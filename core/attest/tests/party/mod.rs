@@ -4,8 +4,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use cocoon_attest::channel::{
-    Announcement, ChannelRole, Demand, Effect, Exporter, Handshake, HandshakeFault, Local,
-    Message, Offer, Statement, exporter_context, leaf_key_digest,
+    Announcement, ChannelRole, Demand, Effect, Exporter, Handshake, HandshakeFault, Local, Message,
+    Offer, Statement, exporter_context, leaf_key_digest,
 };
 use cocoon_attest::{
     BadEvidence, Binding, Claim, ClaimKind, Digest32, Finding, PeerEvidence, Source, Verdict,
@@ -154,6 +154,7 @@ pub(crate) fn verdict_over(evidence: &PeerEvidence) -> Verdict {
         policy: Digest32::ZERO,
         policy_version: 1,
         measurement: None,
+        image: None,
         platform: None,
         root: None,
         decided_ms: NOW_MS,

@@ -30,6 +30,9 @@ pub struct SimulatedPlatformForm {
     pub quote_version: u16,
     /// Nonce of the GPU check at boot; nothing means no GPU.
     pub gpu_nonce: Option<[u8; 32]>,
+    /// Whether the GPU's digest is extended into the event log. The reference then takes
+    /// the machine for one of another image.
+    pub measure_gpu: bool,
     /// The lie it tells.
     pub lie: Option<Misbehave>,
 }
@@ -42,6 +45,7 @@ impl Default for SimulatedPlatformForm {
             image: "worker".to_owned(),
             quote_version: 4,
             gpu_nonce: None,
+            measure_gpu: false,
             lie: None,
         }
     }
@@ -84,8 +88,8 @@ impl SimulatedPlatform {
             Some(nonce) => Some(GpuMachine::new(&maker, form.number)?.evidence(nonce, lie)?),
             None => None,
         };
-        let log = boot_log(&form.image, gpu.as_ref(), lie);
-        let measurement = measure(&form, &log);
+        let log = boot_log(&form.image, gpu.as_ref().filter(|_| form.measure_gpu), lie);
+        let measurement = measure(&form, log.register());
         let gpu = match lie {
             Some(Misbehave::GpuAbsent) => None,
             Some(Misbehave::GpuOfAnother) => {
@@ -118,15 +122,10 @@ impl SimulatedPlatform {
     #[must_use]
     pub fn policy(&self) -> Policy {
         let honest = SimulatedPlatformForm { lie: None, ..self.form.clone() };
-        let gpu = self.form.gpu_nonce.is_some().then_some(&self.gpu).and_then(Option::as_ref);
-        let listed = match self.form.lie {
-            // The logs of these machines are honest; only what they offer besides is not.
-            Some(Misbehave::GpuAbsent | Misbehave::GpuOfAnother) => self.measurement.clone(),
-            _ => measure(&honest, &boot_log(&honest.image, gpu, None)),
-        };
+        let listed = measure(&honest, boot_log(&honest.image, None, None).register());
         Policy {
             snp: Some(SnpPolicy { min_tcb: TCB, ..SnpPolicy::default() }),
-            gpu: GpuPolicy { profiles: vec![profile()], revoked_keys: Vec::new() },
+            gpu: GpuPolicy { profiles: vec![profile()], ..GpuPolicy::default() },
             ..Policy::tee().with_roots(self.pki.roots()).with_images([listed.image_hash()])
         }
     }
@@ -140,10 +139,17 @@ impl SimulatedPlatform {
         }
     }
 
-    /// Returns the image hash of this guest.
+    /// Returns the image hash of this guest as verifiers compute it that see its event log.
     #[must_use]
     pub fn image_hash(&self) -> Digest32 {
-        self.measurement.image_hash()
+        let mut measurement = self.measurement.clone();
+        if let Measurement::Td(td) = &mut measurement {
+            if self.log.contains_prefix(GPU_EVENT) {
+                let [_, _, _, rtmr3] = &mut td.rtmr;
+                *rtmr3 = self.log.register_without(GPU_EVENT);
+            }
+        }
+        measurement.image_hash()
     }
 
     /// Extends one more event, as software that runs later would.
@@ -267,7 +273,7 @@ fn boot_log(image: &str, gpu: Option<&GpuEvidence>, lie: Option<Misbehave>) -> E
     EventLog::from_events(events)
 }
 
-fn measure(form: &SimulatedPlatformForm, log: &EventLog) -> Measurement {
+fn measure(form: &SimulatedPlatformForm, rtmr3: Digest48) -> Measurement {
     let register = |name: &str| Digest48::sha384(&[name.as_bytes(), form.image.as_bytes()]);
     if form.snp.is_some() {
         let name = match form.lie {
@@ -282,7 +288,7 @@ fn measure(form: &SimulatedPlatformForm, log: &EventLog) -> Measurement {
             register("configuration of "),
             register("kernel of "),
             register("command line of "),
-            log.register(),
+            rtmr3,
         ],
         ..TdMeasurement::default()
     };

@@ -31,8 +31,12 @@ pub(crate) fn snp(product: SnpProduct, lie: Option<Misbehave>) -> SimulatedPlatf
 }
 
 pub(crate) fn with_gpu(lie: Option<Misbehave>) -> SimulatedPlatform {
-    let gpu_nonce = Some(GPU_NONCE);
-    boot(SimulatedPlatformForm { gpu_nonce, lie, ..SimulatedPlatformForm::default() })
+    boot(SimulatedPlatformForm {
+        gpu_nonce: Some(GPU_NONCE),
+        measure_gpu: true,
+        lie,
+        ..SimulatedPlatformForm::default()
+    })
 }
 
 /// Evidence as a certificate carries it, and after the handshake GPU and event log.
