@@ -123,6 +123,14 @@ pub enum Fault {
         hash: Hash,
     },
 
+    /// The root's changes do not wait behind a timelock that is good enough. Warn, or keep the last
+    /// state, as the operator's policy demands.
+    #[error("changes of the root may come without notice: {reason}")]
+    NotGuarded {
+        /// What is missing.
+        reason: &'static str,
+    },
+
     // Us.
     /// A structure does not fit into a cell: a bug of the caller.
     #[error("{what} does not fit into a cell ({reason})")]

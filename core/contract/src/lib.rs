@@ -9,7 +9,8 @@
 //! - [`message::Body`]: every message body;
 //! - [`payment::SignedPayment`]: what a proxy owes a worker and takes from a client;
 //! - [`wallet`]: external messages of the Cocoon wallet and of standard wallets;
-//! - [`timelock`]: the owner of a root whose changes wait.
+//! - [`timelock`]: the owner of a root whose changes wait;
+//! - [`root_change`]: what changed between two states of a root.
 
 mod fault;
 
@@ -23,6 +24,7 @@ pub mod params;
 pub mod payment;
 pub mod pseudo;
 pub mod root;
+pub mod root_change;
 pub mod state;
 pub mod timelock;
 pub mod wallet;

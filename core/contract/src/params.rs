@@ -6,8 +6,9 @@ use crate::Fault;
 use crate::cell::{Cell, CellId, Reader, Writer};
 use crate::code::{Code, Codes};
 
-/// The newest structure version this program reads.
-pub const NEWEST_STRUCT_VERSION: u8 = 3;
+/// The newest structure version this program reads. Version 4 leaves the parameters as they are
+/// and adds the key manager to the root's state.
+pub const NEWEST_STRUCT_VERSION: u8 = 4;
 
 /// The structure version the deployed contracts and ours read.
 pub const CONTRACT_STRUCT_VERSION: u8 = 3;

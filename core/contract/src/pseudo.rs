@@ -102,6 +102,7 @@ impl PseudoRoot {
             worker_hashes: self.worker_hashes.clone(),
             model_hashes,
             network: Network { params, codes },
+            key_manager: None,
         })
     }
 }

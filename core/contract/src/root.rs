@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
-use cocoon_units::Address;
+use cocoon_units::{Address, PublicKey};
 use tycho_types::cell::{CellBuilder, CellDataBuilder, CellSlice, HashBytes, Store};
 use tycho_types::dict::{Dict, RawDict};
 
@@ -20,6 +20,9 @@ pub const MAX_PROXIES: usize = 65_536;
 
 /// Most bytes in the text of a proxy entry.
 pub const MAX_ENDPOINT_BYTES: usize = 127;
+
+/// The structure version that added the key manager.
+const KEY_MANAGER_SINCE: u8 = 4;
 
 const WHAT: &str = "root contract";
 const WHAT_DATA: &str = "root contract: registry";
@@ -103,6 +106,60 @@ impl RegisteredProxy {
     }
 }
 
+/// Who hands out keys for end-to-end encryption; from structure version 4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyManager {
+    /// Keys that requests may be encrypted to: kind and expiry, Unix seconds.
+    pub public_keys: BTreeMap<Hash, (u8, u32)>,
+    /// Its own key.
+    pub public_key: PublicKey,
+    /// The image it runs.
+    pub image_hash: Hash,
+    /// Where it listens, an entry of the same form as a proxy's.
+    pub address: RegisteredProxy,
+}
+
+/// Most public keys read from a key manager.
+pub const MAX_PUBLIC_KEYS: usize = 65_536;
+
+const WHAT_KEYS: &str = "root contract: key manager";
+
+impl KeyManager {
+    fn parse(cell: &Cell) -> Result<Self, Fault> {
+        let mut reader = Reader::new(WHAT_KEYS, cell)?;
+        let mut public_keys = BTreeMap::new();
+        let dict = reader.maybe_reference()?;
+        read_dict::<256>(WHAT_KEYS, dict, MAX_PUBLIC_KEYS, |key, value| {
+            let key = Reader::of_slice(WHAT_KEYS, key.as_data_slice()).hash()?;
+            let mut value = Reader::of_slice(WHAT_KEYS, value);
+            public_keys.insert(key, (value.u8()?, value.u32()?));
+            Ok(())
+        })?;
+        let manager = Self {
+            public_keys,
+            public_key: reader.public_key()?,
+            image_hash: reader.hash()?,
+            address: RegisteredProxy::read(&mut reader)?,
+        };
+        reader.end()?;
+        Ok(manager)
+    }
+
+    fn cell(&self) -> Result<Cell, Fault> {
+        let mut dict = Dict::<HashBytes, Raw>::new();
+        for (key, (kind, expires_s)) in &self.public_keys {
+            let value = Raw(Writer::new(WHAT_KEYS).u8(*kind).u32(*expires_s).build()?);
+            dict.set(HashBytes(key.0), value)
+                .map_err(|reason| Fault::Build { what: WHAT_KEYS, reason })?;
+        }
+        let writer = Writer::new(WHAT_KEYS)
+            .maybe_reference(dict.into_root())
+            .public_key(&self.public_key)
+            .hash(&self.image_hash);
+        self.address.write(writer).build()
+    }
+}
+
 /// The registry and parameters of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootState {
@@ -122,6 +179,8 @@ pub struct RootState {
     pub model_hashes: BTreeSet<Hash>,
     /// Parameters and codes.
     pub network: Network,
+    /// The key manager, from structure version 4.
+    pub key_manager: Option<KeyManager>,
 }
 
 impl RootState {
@@ -139,6 +198,11 @@ impl RootState {
         let data = reader.reference()?;
         // Parameters first: a newer structure must be told apart from a damaged one.
         let (params, codes) = Params::parse(&reader.reference()?)?;
+        let key_manager = if params.struct_version >= KEY_MANAGER_SINCE {
+            Some(KeyManager::parse(&reader.reference()?)?)
+        } else {
+            None
+        };
         reader.end()?;
         let mut reader = Reader::new(WHAT_DATA, &data)?;
         let proxy_hashes = read_hashes("proxy hashes", reader.maybe_reference()?)?;
@@ -157,6 +221,7 @@ impl RootState {
             worker_hashes,
             model_hashes,
             network,
+            key_manager,
         })
     }
 
@@ -166,12 +231,16 @@ impl RootState {
     /// [`Fault::CodeIsHashOnly`] when a code cell is not at hand.
     pub fn cell(&self) -> Result<Cell, Fault> {
         let params = self.network.params.cell(Selector::Root, &self.network.codes)?;
-        Writer::new(WHAT)
+        let writer = Writer::new(WHAT)
             .address(&self.owner)
             .u32(self.version)
             .reference(self.data_cell()?)
-            .reference(params)
-            .build()
+            .reference(params);
+        match &self.key_manager {
+            Some(manager) => writer.reference(manager.cell()?),
+            None => writer,
+        }
+        .build()
     }
 
     /// The registry cell, the first reference of the state.

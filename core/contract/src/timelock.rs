@@ -81,6 +81,32 @@ impl TimelockState {
         address::derive(code.id(), crate::cell::CellId::of(&self.initial_cell()?))
     }
 
+    /// Reads the account that owns a root and checks that it keeps the root's changes waiting:
+    /// our code, this root, at least `least_delay_s`. Nodes that want notice of changes ask this
+    /// each time they apply a root state.
+    ///
+    /// # Errors
+    /// [`Fault::NotGuarded`] says why changes may come without notice: warn, or keep the last
+    /// state, as the operator's policy demands.
+    pub fn guarding(
+        root: Address,
+        owner_code: &Cell,
+        owner_data: &Cell,
+        least_delay_s: u32,
+    ) -> Result<Self, Fault> {
+        if owner_code.repr_hash() != crate::code::timelock()?.repr_hash() {
+            return Err(Fault::NotGuarded { reason: "its owner is not a timelock" });
+        }
+        let state = Self::parse(owner_data)?;
+        if state.root != root {
+            return Err(Fault::NotGuarded { reason: "the timelock guards another root" });
+        }
+        if state.delay_s < least_delay_s {
+            return Err(Fault::NotGuarded { reason: "the timelock's delay is too short" });
+        }
+        Ok(state)
+    }
+
     fn initial_cell(&self) -> Result<Cell, Fault> {
         Writer::new(WHAT)
             .address(&self.admin)

@@ -188,6 +188,7 @@ pub(crate) fn stage(flow: &Value) -> (World, Cast) {
             worker_hashes: BTreeSet::new(),
             model_hashes: BTreeSet::new(),
             network: Network { params: cast::params(), codes },
+            key_manager: None,
         });
     }
     (world, cast)

@@ -7,6 +7,7 @@ use cocoon_contract::code::{self, Code};
 use cocoon_contract::message::{Body, RootAction, RootRequest, TextCommand};
 use cocoon_contract::op::exit;
 use cocoon_contract::root::{RegisteredProxy, RootState};
+use cocoon_contract::root_change::{Allowed, RootChange};
 use cocoon_contract::state::WalletState;
 use cocoon_contract::timelock::{
     GRACE_S, Receiver, TimelockAction, TimelockRequest, TimelockState,
@@ -40,6 +41,7 @@ impl Council {
             worker_hashes: BTreeSet::new(),
             model_hashes: BTreeSet::new(),
             network: cast.network.clone(),
+            key_manager: None,
         });
         let (mut world, root) = (World::new(1_700_000_000), cast.at("root"));
         let code: Code = code::timelock().expect("compiled").into();
@@ -109,6 +111,47 @@ fn a_change_waits_in_the_open_and_then_applies() {
     assert_eq!(root.network.params.price_per_token, Nanoton(25));
     assert_eq!(root.network.params.params_version, 8);
     assert_eq!(code_of(&c.ask(STRANGER, TimelockAction::Apply)), exit::NOTHING_WAITS);
+}
+
+#[test]
+fn a_node_can_tell_whether_changes_wait() {
+    let c = Council::new();
+    let (code, data) = (c.world.code(c.timelock), c.world.data(c.timelock));
+    let (code, data) = (code.expect("deployed"), data.expect("deployed"));
+    let guarding = |root, code: &Cell, least_delay_s| {
+        TimelockState::guarding(root, code, &data, least_delay_s)
+    };
+    assert_eq!(guarding(c.root, &code, 2 * DAY_S), Ok(c.lock_state()));
+    assert!(guarding(c.root, &code, 2 * DAY_S + 1).is_err());
+    assert!(guarding(STRANGER, &code, 0).is_err());
+    assert!(guarding(c.root, &named_code("a wallet"), 0).is_err());
+}
+
+#[test]
+fn changes_between_two_states_are_told() {
+    let mut c = Council::new();
+    let (lock, before) = (c.timelock, c.root_state());
+    assert_eq!(before.changes(&before), []);
+    c.ask_root(lock, RootAction::AddModelType(Hash([8; 32])));
+    c.ask_root(lock, price(25, 20));
+    let entry = RegisteredProxy { kind: false, text: b"203.0.113.11:8888".to_vec() };
+    c.ask_root(lock, RootAction::RegisterProxy(entry.clone()));
+    let after = c.root_state();
+    let changes = before.changes(&after);
+    let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    let model = format!("model {} is allowed", "08".repeat(32));
+    let expected = [
+        model.as_str(),
+        "proxy 1: nothing becomes 203.0.113.11:8888",
+        "parameters version: 7 becomes 8",
+        "price per token: 0.00000002 TON becomes 0.000000025 TON",
+        "worker fee per token: 0.000000019 TON becomes 0.00000002 TON",
+    ];
+    assert_eq!(told, expected);
+    assert!(changes.iter().any(RootChange::moves_contracts));
+    let back = after.changes(&before);
+    assert_eq!(back[0], RootChange::Removed(Allowed::Model, Hash([8; 32])));
+    assert_eq!(back[1], RootChange::Proxy { seqno: 1, old: Some(entry), new: None });
 }
 
 #[test]

@@ -8,8 +8,8 @@ use cocoon_contract::cell::Hash;
 use cocoon_contract::code::Codes;
 use cocoon_contract::params::Selector;
 use cocoon_contract::pseudo::PseudoRoot;
-use cocoon_contract::root::{ProxyEndpoint, RegisteredProxy, RootState};
-use cocoon_units::Nanoton;
+use cocoon_contract::root::{KeyManager, ProxyEndpoint, RegisteredProxy, RootState};
+use cocoon_units::{Nanoton, PublicKey};
 use serde_json::Value;
 
 use crate::vectors::{Vectors, address, assert_same, cell, hex32, text, u32_of};
@@ -36,6 +36,7 @@ fn root(v: &Vectors, entry: &Value, codes: Codes, params: &str) -> RootState {
         worker_hashes: hashes(&entry["worker_hashes"]),
         model_hashes: hashes(&entry["model_hashes"]),
         network: Network { params: v.params(params), codes },
+        key_manager: None,
     }
 }
 
@@ -70,9 +71,31 @@ fn the_registry_of_a_root_with_deployed_codes_is_the_typical_one() {
 fn a_root_of_a_newer_structure_is_named_as_such() {
     let v = Vectors::load();
     let mut state = root(&v, &v.0["root_state"][2], Codes::default(), "sample_v3/flat");
+    state.network.params.struct_version = 5;
+    let newer = Fault::StructVersion { found: 5, newest: 4 };
+    assert_eq!(state.cell(), Err(newer.clone()));
+    assert_eq!(state.network.params.id(Selector::Root, &Codes::default()), Err(newer));
+}
+
+#[test]
+fn the_key_manager_comes_with_structure_version_4() {
+    let v = Vectors::load();
+    let mut state = root(&v, &v.0["root_state"][0], v.codes("flat"), "sample_v3/flat");
     state.network.params.struct_version = 4;
-    assert_eq!(state.cell(), Err(Fault::StructVersion { found: 4, newest: 3 }));
-    assert!(state.network.params.id(Selector::Root, &Codes::default()).is_err());
+    let without = state.cell().expect("cell");
+    assert!(matches!(RootState::parse(&without), Err(Fault::Layout { .. })));
+    let address = RegisteredProxy { kind: false, text: b"203.0.113.20:9000".to_vec() };
+    state.key_manager = Some(KeyManager {
+        public_keys: BTreeMap::from([(Hash([1; 32]), (0, 7)), (Hash([2; 32]), (1, 8))]),
+        public_key: PublicKey([3; 32]),
+        image_hash: Hash([4; 32]),
+        address,
+    });
+    assert_eq!(RootState::parse(&state.cell().expect("cell")), Ok(state.clone()));
+    // The reference makes an older state unreadable, as it does for the live nodes.
+    state.network.params.struct_version = 3;
+    let older = RootState::parse(&state.cell().expect("cell"));
+    assert!(matches!(older, Err(Fault::Leftover { .. })), "{older:?}");
 }
 
 #[test]
