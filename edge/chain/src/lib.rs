@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!                     ┌── LocalNode    the chain in this process
-//!   dyn Chain  ◄──────┤
-//!   (read, write)     └── Toncenter    a server believed, over HTTP
+//!   dyn Chain  ◄──────┼── LiteServers  TON's light protocol, every answer proven
+//!   (read, write)     ├── Toncenter    a server believed, over HTTP
+//!                     └── Fallback     the first that answers, marked as far as it can be believed
 //!
-//!   serve ── LocalNode ── HTTP as toncenter v2, faucet, switches
+//!   serve ── LocalNode ──┬── HTTP as toncenter v2, faucet, switches
+//!                        └── lite server over ADNL
 //! ```
 //!
 //! [`Chain`] is the one interface; [`Follower`] turns it into every transaction of an account
@@ -13,6 +15,7 @@
 
 mod account;
 mod chain;
+mod fallback;
 mod fault;
 mod follow;
 mod http;
@@ -25,8 +28,10 @@ mod toncenter;
 
 pub use account::{Account, AccountStatus, Head, TransactionId};
 pub use chain::{Answer, Chain, Trust};
+pub use fallback::Fallback;
 pub use fault::{ChainFault, NodeFault};
 pub use follow::{Follower, Step};
+pub use lite::{GlobalConfig, GlobalFault, LiteServer, LiteServers, Network};
 pub use node::{BEAT_MS, LocalNode, NodeConfig};
 pub use record::{MessageRecord, TransactionRecord};
 pub use serve::{ServeConfig, Serving, serve};

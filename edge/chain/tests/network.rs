@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_chain::{
-    AccountStatus, Chain, ChainFault, Follower, LocalNode, NodeConfig, NodeFault, ServeConfig,
-    Serving, Toncenter,
+    AccountStatus, Chain, ChainFault, Fallback, Follower, GlobalConfig, LiteServers, LocalNode,
+    Network, NodeConfig, NodeFault, ServeConfig, Serving, Toncenter, Trust,
 };
 use cocoon_localchain::{Genesis, StackEntry};
 use cocoon_units::{Address, Nanoton};
@@ -27,7 +27,7 @@ fn by_hand() -> NodeConfig {
 
 async fn serving(node: NodeConfig) -> Serving {
     let http = "127.0.0.1:0".parse().unwrap();
-    Serving::start(&ServeConfig { node, http, lite: None }).await.unwrap()
+    Serving::start(&ServeConfig { node, http, lite: Some(http) }).await.unwrap()
 }
 
 fn over_http(serving: &Serving) -> Toncenter {
@@ -102,6 +102,74 @@ async fn the_chain_over_http_is_a_chain() {
     let serving = serving(by_hand()).await;
     check_chain(&over_http(&serving), &serving.node).await;
     serving.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_chain_behind_lite_servers_is_a_chain() {
+    let serving = serving(by_hand()).await;
+    let config = GlobalConfig::parse(&serving.global_config()).unwrap();
+    let chain = LiteServers::new(&config);
+    check_chain(&chain, &serving.node).await;
+    assert_eq!(chain.dropped(), []);
+    serving.stop().await.unwrap();
+    let fault = chain.head().await.unwrap_err();
+    assert!(matches!(fault, ChainFault::Unreachable { .. }), "{fault}");
+}
+
+#[tokio::test]
+async fn silent_and_dead_servers_are_passed_over_at_once() {
+    let serving = serving(by_hand()).await;
+    let mut config = GlobalConfig::parse(&serving.global_config()).unwrap();
+    let honest = config.servers[0];
+    // One takes connections and says nothing, one is not there.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut at = honest;
+    at.address = silent.local_addr().unwrap();
+    config.servers.insert(0, at);
+    at.address = dead.local_addr().unwrap();
+    config.servers.insert(1, at);
+    drop(dead);
+    let chain = LiteServers::new(&config);
+    let begun = std::time::Instant::now();
+    chain.head().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let begun = std::time::Instant::now();
+    chain.head().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(chain.dropped(), [], "silence is no lie");
+    serving.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fallback_says_whom_it_believes() {
+    let lite = serving(by_hand()).await;
+    let http = serving(by_hand()).await;
+    let config = GlobalConfig::parse(&lite.global_config()).unwrap();
+    let chain = Fallback::new(Arc::new(LiteServers::new(&config)), Arc::new(over_http(&http)));
+    chain.head().await.unwrap();
+    assert_eq!(chain.trust(), Trust::Proven);
+    // A refusal is an answer: the second way is not asked to overrule it.
+    let message = order(3, transfer(address(2), 1, false), PAY_FEES, 1, true);
+    let refused = chain.send(message).await;
+    assert!(matches!(refused, Err(ChainFault::Refused { .. })), "{refused:?}");
+    assert_eq!(chain.trust(), Trust::Proven);
+    lite.stop().await.unwrap();
+    chain.head().await.unwrap();
+    assert_eq!(chain.trust(), Trust::Believed);
+    http.stop().await.unwrap();
+    let fault = chain.head().await.unwrap_err();
+    assert!(matches!(fault, ChainFault::Unreachable { .. }), "{fault}");
+}
+
+#[test]
+fn published_configurations_are_read() {
+    for network in [Network::Mainnet, Network::Testnet] {
+        let config = GlobalConfig::preset(network).unwrap();
+        assert!(config.servers.len() >= 8);
+        assert!(config.init_block.seqno > 1_000_000 && config.zero_state.seqno == 0);
+    }
+    assert!(GlobalConfig::parse("{}").is_err());
 }
 
 #[tokio::test]

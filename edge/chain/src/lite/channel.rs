@@ -37,10 +37,15 @@ pub(crate) enum ChannelFault {
 }
 
 /// How a server's key is named: SHA-256 of its TL form.
-pub(crate) fn key_id(key: &VerifyingKey) -> [u8; 32] {
+fn key_id(key: &VerifyingKey) -> [u8; 32] {
+    hash_of_key(key.as_bytes())
+}
+
+/// SHA-256 of an Ed25519 key in its TL form: how servers and validators are named.
+pub(crate) fn hash_of_key(key: &[u8; 32]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(PUB_ED25519);
-    hasher.update(key.as_bytes());
+    hasher.update(key);
     hasher.finalize().into()
 }
 

@@ -2,6 +2,15 @@
 
 mod answer;
 mod channel;
+mod check;
+mod client;
+mod global;
+mod link;
 pub(crate) mod server;
 mod smc_stack;
+#[cfg(test)]
+mod tests;
 mod wire;
+
+pub use client::LiteServers;
+pub use global::{GlobalConfig, GlobalFault, LiteServer, Network};

@@ -41,12 +41,13 @@ pub(crate) async fn run(
     let mut clients = JoinSet::new();
     loop {
         let slot = slots.clone().acquire_owned();
-        let accepted = tokio::select! {
+        let next = async { (slot.await, listener.accept().await) };
+        let next = tokio::select! {
             () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => return,
             Some(_) = clients.join_next() => continue,
-            Ok(slot) = slot => (slot, listener.accept().await),
+            next = next => next,
         };
-        let (slot, Ok((stream, peer))) = accepted else { continue };
+        let (Ok(slot), Ok((stream, peer))) = next else { continue };
         let (node, key) = (node.clone(), key.clone());
         clients.spawn(async move {
             let _slot = slot;
@@ -109,9 +110,9 @@ async fn post(outbox: &mpsc::Sender<Vec<u8>>, payload: Vec<u8>) -> Result<(), Ch
     outbox.send(payload).await.map_err(|_| ChannelFault::Garbage("cannot be written to"))
 }
 
-fn respond(node: &LocalNode, query: Option<Query>) -> Vec<u8> {
+fn respond(node: &LocalNode, query: Option<Box<Query>>) -> Vec<u8> {
     match query {
-        Some(query) => answer(node, query),
+        Some(query) => answer(node, *query),
         None => tl_proto::serialize(error(621, "unknown or malformed query")),
     }
 }
@@ -120,7 +121,7 @@ async fn respond_after(
     node: &LocalNode,
     seqno: u32,
     patience: Duration,
-    query: Option<Query>,
+    query: Option<Box<Query>>,
 ) -> Vec<u8> {
     use crate::Chain as _;
     let moved = node.moved_beyond(seqno.saturating_sub(1));
@@ -140,7 +141,7 @@ fn reply(id: [u8; 32], answer: &[u8]) -> Vec<u8> {
 /// What a client may say.
 pub(crate) enum Request {
     Ping(u64),
-    Query { id: [u8; 32], wait: Option<(u32, Duration)>, query: Option<Query> },
+    Query { id: [u8; 32], wait: Option<(u32, Duration)>, query: Option<Box<Query>> },
 }
 
 impl Request {
@@ -158,7 +159,7 @@ impl Request {
                 }
                 let mut data = <&[u8]>::read_from(query).ok()?;
                 let wait = read_wait(&mut data);
-                let query = tl_proto::deserialize(data).ok();
+                let query = tl_proto::deserialize(data).ok().map(Box::new);
                 Some(Self::Query { id, wait, query })
             }
             _ => None,
