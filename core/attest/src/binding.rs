@@ -84,17 +84,17 @@ pub(crate) fn image(
 ) {
     let kind = ClaimKind::Image;
     draft.image(hash);
-    if let Binding::Channel(statement) = &evidence.binding {
-        if statement.image != hash {
-            return draft.fails(
-                kind,
-                Source::ChannelStatement,
-                BadEvidence::Measurement {
-                    register: "the image named in the statement",
-                    found: statement.image.to_string(),
-                },
-            );
-        }
+    if let Binding::Channel(statement) = &evidence.binding
+        && statement.image != hash
+    {
+        return draft.fails(
+            kind,
+            Source::ChannelStatement,
+            BadEvidence::Measurement {
+                register: "the image named in the statement",
+                found: statement.image.to_string(),
+            },
+        );
     }
     if !policy.image_hashes.is_empty() {
         if policy.image_hashes.contains(&hash) {

@@ -73,7 +73,7 @@ fn measured(evidence: &PeerEvidence) -> Result<Measurement, BadEvidence> {
                 return Err(BadEvidence::Malformed { what: "the fake quote", detail });
             }
         };
-        (found, Measurement::Td(Box::new(TdMeasurement::default())))
+        (found, Measurement::Td(Box::<TdMeasurement>::default()))
     } else if let Some(report) = &evidence.sev_report {
         (report.get(0x50..0x90).unwrap_or_default(), Measurement::Snp(Digest48::ZERO))
     } else {

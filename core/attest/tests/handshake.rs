@@ -1,5 +1,7 @@
 //! Stories of the channel handshake, the failures of others included.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod party;
 
 use cocoon_attest::channel::{

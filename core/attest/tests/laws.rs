@@ -1,5 +1,7 @@
 //! Laws over arbitrary bytes and values.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use cocoon_attest::channel::{Announcement, ChannelRole, Hello, Message, Offer, Statement};
 use cocoon_attest::gpu::{self, GpuEvidence, GpuMode, GpuPolicy, SpdmReport};
 use cocoon_attest::snp::{SnpProduct, SnpReport, SnpTcb};

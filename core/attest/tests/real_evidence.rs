@@ -6,6 +6,8 @@
 //! (`ark_milan.pem`, `ask_milan.pem`), `hopperAttestationReport.txt` and
 //! `hopperCertChain.txt` of NVIDIA's verifier.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "findings are for people to read")]
+
 use std::path::PathBuf;
 
 use cocoon_attest::gpu::{

@@ -1,6 +1,8 @@
 //! The vectors of the protocol that belong to evidence: quote, image hashes, report data,
 //! certificates, runtime registers.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use cocoon_attest::tdx::{EventLog, READY_EVENT, TdReport};
 use cocoon_attest::{
     Digest48, ExtensionKind, ExtensionUse, Measurement, PeerEvidence, TdMeasurement,

@@ -1,6 +1,8 @@
 //! The configfs provider against a kernel made of a map, whose reports come from the
 //! simulated platform.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};

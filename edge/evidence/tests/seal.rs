@@ -1,5 +1,7 @@
 //! Sealed keys with the simulated enclave.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::{Arc, LazyLock};
 
 use cocoon_attest::TrustRoots;

@@ -356,11 +356,11 @@ impl Handshake {
                 return Err(fault);
             }
         };
-        if let (Incoming::Settled { fresh }, Outgoing::Settled) = (&self.incoming, &self.outgoing) {
-            if !self.ready {
-                self.ready = true;
-                effects.push(Effect::Ready { fresh: *fresh });
-            }
+        if let (Incoming::Settled { fresh }, Outgoing::Settled) = (&self.incoming, &self.outgoing)
+            && !self.ready
+        {
+            self.ready = true;
+            effects.push(Effect::Ready { fresh: *fresh });
         }
         Ok(effects)
     }

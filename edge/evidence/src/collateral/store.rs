@@ -70,10 +70,10 @@ impl<S: CollateralSource> CollateralStore<S> {
         let slot = self.slot(need);
         let mut slot = slot.lock().await;
         let kept = slot.collateral.clone().filter(|kept| kept.dates(now_ms / 1000).is_ok());
-        if let Some(kept) = &kept {
-            if !self.to_be_renewed(kept, now_ms) {
-                return Ok(Arc::clone(kept));
-            }
+        if let Some(kept) = &kept
+            && !self.to_be_renewed(kept, now_ms)
+        {
+            return Ok(Arc::clone(kept));
         }
         let recently = |at: u64| now_ms.saturating_sub(at) < self.limits.retry_ms;
         if let Some((_, detail)) = slot.failed.as_ref().filter(|(at, _)| recently(*at)) {

@@ -143,11 +143,11 @@ impl SimulatedPlatform {
     #[must_use]
     pub fn image_hash(&self) -> Digest32 {
         let mut measurement = self.measurement.clone();
-        if let Measurement::Td(td) = &mut measurement {
-            if self.log.contains_prefix(GPU_EVENT) {
-                let [_, _, _, rtmr3] = &mut td.rtmr;
-                *rtmr3 = self.log.register_without(GPU_EVENT);
-            }
+        if let Measurement::Td(td) = &mut measurement
+            && self.log.contains_prefix(GPU_EVENT)
+        {
+            let [_, _, _, rtmr3] = &mut td.rtmr;
+            *rtmr3 = self.log.register_without(GPU_EVENT);
         }
         measurement.image_hash()
     }

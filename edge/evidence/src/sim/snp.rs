@@ -119,10 +119,10 @@ impl SnpMachine {
         let until_s = if expired { now_s - 60 } else { now_s + 30 * 86_400 };
         let dates = (now_s.saturating_sub(3600), until_s);
         let mut crl = pki.amd_list(dates, lie == Some(Misbehave::SnpRevokedAuthority))?;
-        if lie == Some(Misbehave::ForgedCrl) {
-            if let Some(last) = crl.last_mut() {
-                *last ^= 1;
-            }
+        if lie == Some(Misbehave::ForgedCrl)
+            && let Some(last) = crl.last_mut()
+        {
+            *last ^= 1;
         }
         Ok(SnpCollateral {
             product: self.product,

@@ -8,7 +8,9 @@ use cocoon_attest::{
 use cocoon_evidence::sim::{Misbehave, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider as _, QuoteSubject};
 
-use super::stage::{KEY, NOW_S, accepted, boot, evidence, fails, judge, judge_evidence, only, tdx};
+use super::stage::{
+    KEY, NOW_S, accepted, boot, evidence, fails, judge, judge_evidence, only, tdx, with_gpu,
+};
 
 fn rules(change: impl FnOnce(&mut TdxPolicy)) -> impl FnOnce(Policy) -> Policy {
     |mut policy| {
@@ -264,6 +266,15 @@ fn input_after_the_measurement() {
     platform.extend("cocoon:environment=LD_PRELOAD");
     let verdict = judge(&platform, &policy);
     assert!(matches!(fails(&verdict, ClaimKind::Image), BadEvidence::Measurement { .. }));
+    // Nor under the one name that the image hash leaves out.
+    for event in ["cocoon:gpu=LD_PRELOAD".to_owned(), format!("cocoon:gpu={}", "0".repeat(64))] {
+        let mut platform = tdx(None);
+        platform.extend(&event);
+        fails(&judge(&platform, &policy), ClaimKind::Image);
+        let mut twice = with_gpu(None);
+        twice.extend(&event);
+        fails(&judge(&twice, &policy), ClaimKind::Image);
+    }
 }
 
 #[test]
