@@ -31,6 +31,10 @@ const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
 const FEED_FORWARD: usize = 128;
 const ALIGNMENT: usize = 32;
+/// The output shares the embeddings' weights. Small embeddings keep a token from predicting
+/// itself for ever, and the gain before the output brings the logits to a spread of about 3.
+const EMBEDDING_SCALE: f32 = 0.05;
+const OUTPUT_GAIN: f32 = 8.0;
 
 const TYPE_F32: u32 = 0;
 const TYPE_F16: u32 = 1;
@@ -135,12 +139,14 @@ impl TinyModel {
         let mut noise = Noise::new(self.seed);
         let tokens = vocabulary().len();
         let kv_width = WIDTH * KV_HEADS / HEADS;
-        let mut list =
-            vec![noise.matrix("token_embd.weight", WIDTH, tokens, 0.5), ones("output_norm.weight")];
+        let mut list = vec![
+            noise.matrix("token_embd.weight", WIDTH, tokens, EMBEDDING_SCALE),
+            filled("output_norm.weight", OUTPUT_GAIN),
+        ];
         for layer in 0..LAYERS {
             let name = |part: &str| format!("blk.{layer}.{part}.weight");
-            list.push(ones(&name("attn_norm")));
-            list.push(ones(&name("ffn_norm")));
+            list.push(filled(&name("attn_norm"), 1.0));
+            list.push(filled(&name("ffn_norm"), 1.0));
             let shapes = [
                 ("attn_q", WIDTH, WIDTH),
                 ("attn_k", WIDTH, kv_width),
@@ -168,8 +174,8 @@ struct Tensor {
     data: Vec<u8>,
 }
 
-fn ones(name: &str) -> Tensor {
-    let data = std::iter::repeat_n(1.0_f32.to_le_bytes(), WIDTH).flatten().collect();
+fn filled(name: &str, value: f32) -> Tensor {
+    let data = std::iter::repeat_n(value.to_le_bytes(), WIDTH).flatten().collect();
     Tensor { name: name.to_owned(), shape: vec![WIDTH], kind: TYPE_F32, data }
 }
 

@@ -172,7 +172,8 @@ impl AnswerParser {
         }
         if !self.has_content {
             let begun = self.held.trim_start();
-            if begun.is_empty() {
+            if CALL_OPEN.starts_with(begun) {
+                // White space, or what may become a mark: nothing is decided.
                 return false;
             }
             if begun.starts_with('{') && self.calls == 0 {
@@ -242,6 +243,8 @@ impl AnswerParser {
         };
         let index = self.calls;
         self.calls += 1;
+        // White space between calls is no content.
+        self.has_content = false;
         pieces.push(Piece::CallBegins { index, name: name.to_owned() });
         pieces.push(Piece::CallArguments { index, text: arguments });
         true

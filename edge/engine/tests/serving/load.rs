@@ -1,0 +1,77 @@
+//! Many at once: eight streams, a full queue, clients that go away.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::rig::{Rig, chat_body, joined_content, next_event, within};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_streams_at_once_are_all_complete() {
+    let rig = Rig::start_with(&Default::default(), |config| config.max_sequences = 8).await;
+    let alone = rig.chat("number 3", json!({"max_tokens": 40})).await.ok();
+    let rig = Arc::new(rig);
+    let mut asks = JoinSet::new();
+    for index in 0..8 {
+        let rig = Arc::clone(&rig);
+        asks.spawn(async move {
+            let options = json!({"stream": true, "max_tokens": 40});
+            (index, rig.chat(&format!("number {index}"), options).await.chunks())
+        });
+    }
+    let mut answers: Vec<(usize, Vec<Value>)> = within(asks.join_all()).await;
+    answers.sort_by_key(|(index, _)| *index);
+    assert_eq!(answers.len(), 8);
+    for (_, chunks) in &answers {
+        assert!(!joined_content(chunks, 0).is_empty());
+    }
+    let third = joined_content(&answers[3].1, 0);
+    assert_eq!(third, alone["choices"][0]["message"]["content"], "company changes no answer");
+    assert_eq!(rig.metric("cocoon_engine_sequences_active").await, 0);
+    Arc::into_inner(rig).expect("no request is left").stop().await.unwrap();
+}
+
+/// An answer that goes on until the context is full.
+fn endless() -> Value {
+    chat_body("go on", json!({"stream": true, "max_tokens": 2000, "ignore_eos": true}))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_refused_and_a_client_that_goes_away_makes_room() {
+    let rig = Rig::start_with(&Default::default(), |config| {
+        config.max_sequences = 1;
+        config.max_queued = 1;
+    })
+    .await;
+    let path = "/v1/chat/completions";
+    let mut first = rig.open(path, &endless()).await;
+    assert!(next_event(&mut first).await.is_some(), "the first is being answered");
+    let second = rig.open(path, &endless()).await;
+    rig.wait_for_metric("cocoon_engine_requests_waiting", 1).await;
+    let refused = rig.chat("x", json!({})).await;
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    assert!(refused.head.contains("retry-after: "));
+    assert_eq!(refused.json()["error"]["code"], "engine_overloaded");
+    let too_many = rig.chat("x", json!({"n": 3})).await;
+    assert_eq!(too_many.status, 429, "three places are never there");
+    drop((first, second));
+    rig.wait_for_metric("cocoon_engine_abandoned_total", 2).await;
+    let after = rig.chat("x", json!({})).await;
+    assert_eq!(after.status, 200, "{}", after.text);
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_up_stops_the_work_also_without_a_stream() {
+    let rig = Rig::start_with(&Default::default(), |config| config.max_sequences = 1).await;
+    let mut body = endless();
+    body["stream"] = json!(false);
+    let waiting = rig.open("/v1/chat/completions", &body).await;
+    rig.wait_for_metric("cocoon_engine_sequences_active", 1).await;
+    drop(waiting);
+    rig.wait_for_metric("cocoon_engine_abandoned_total", 1).await;
+    let generated = rig.metric("cocoon_engine_generated_tokens_total").await;
+    assert!(generated < 1900, "it did not go on to the end: {generated}");
+    rig.stop().await.unwrap();
+}
