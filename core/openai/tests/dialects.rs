@@ -272,7 +272,7 @@ fn a_chat_becomes_a_message_whole_and_in_events() {
     );
     assert_eq!(
         message["content"][2],
-        json!({"type": "tool_use", "id": "c0", "name": "f", "input": {"a": 1}})
+        json!({"type": "tool_use", "id": "c0", "name": "f", "input": {"a": 1}, "caller": {"type": "direct"}})
     );
     assert_eq!(
         (&message["usage"]["input_tokens"], &message["usage"]["cache_read_input_tokens"]),

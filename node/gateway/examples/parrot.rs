@@ -37,7 +37,7 @@ impl Upstream for Parrot {
                     tokio::task::yield_now().await;
                 }
                 let last = format!(
-                    "data: {{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"parrot\",\"choices\":[],\"usage\":{USAGE}}}\n\ndata: [DONE]\n\n"
+                    "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"parrot\",\"choices\":[],\"usage\":{USAGE}}}\n\ndata: [DONE]\n\n"
                 );
                 if feed.push(Bytes::from(last)).is_ok() {
                     feed.finish(record);
@@ -45,7 +45,7 @@ impl Upstream for Parrot {
             });
         } else {
             let answer = format!(
-                "{{\"id\":\"x\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"parrot\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"Hello!\",\"refusal\":null}},\"logprobs\":null,\"finish_reason\":\"stop\"}}],\"usage\":{USAGE}}}"
+                "{{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"parrot\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"Hello!\",\"refusal\":null,\"annotations\":[]}},\"logprobs\":null,\"finish_reason\":\"stop\"}}],\"usage\":{USAGE}}}"
             );
             if feed.push(Bytes::from(answer)).is_ok() {
                 feed.finish(record);
@@ -71,7 +71,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listen = arguments.next().unwrap_or("127.0.0.1:10000".to_owned()).parse()?;
     let events = arguments.next().unwrap_or("50".to_owned()).parse()?;
     let size: usize = arguments.next().unwrap_or("128".to_owned()).parse()?;
-    let frame = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"parrot\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"@\"},\"finish_reason\":null}]}\n\n";
+    let frame = "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"parrot\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"@\"},\"finish_reason\":null}]}\n\n";
     let text = "a".repeat(size.saturating_sub(frame.len()).max(1));
     let event = Bytes::from(frame.replace('@', &text));
     let config = GatewayConfig { listen, ..GatewayConfig::default() };

@@ -1,5 +1,7 @@
 //! The list of models, and what else is said about what can be asked for.
 
+use cocoon_openai::fault::INVALID_REQUEST;
+use cocoon_openai::{ApiError, Endpoint};
 use cocoon_units::Nanoton;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -38,6 +40,39 @@ impl<U: Upstream> Gateway<U> {
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = json!({"ready": ready, "models": models});
         Ok(pages::json(status, body.to_string().into()))
+    }
+
+    /// Refuses a request that no worker of its model can serve, and names the models that can.
+    /// Chats are not checked: every model does them, and they must not wait for a list.
+    pub(crate) async fn check_capability(
+        &self,
+        endpoint: Endpoint,
+        model: &str,
+    ) -> Result<(), Box<Refusal>> {
+        let needed = match endpoint {
+            Endpoint::Embeddings => "embeddings",
+            Endpoint::Transcriptions => "transcription",
+            Endpoint::Speech => "speech",
+            Endpoint::Images => "image",
+            _ => return Ok(()),
+        };
+        // Whoever cannot list models will say so when the request runs.
+        let Ok(offers) = self.upstream().models().await else { return Ok(()) };
+        let can = |offer: &ModelOffer| offer.capabilities.iter().any(|name| name == needed);
+        let known = offers.iter().find(|offer| offer.id == model);
+        if known.is_none_or(|offer| offer.capabilities.is_empty() || can(offer)) {
+            return Ok(());
+        }
+        let able: Vec<&str> =
+            offers.iter().filter(|offer| can(offer)).map(|offer| offer.id.as_str()).collect();
+        let hint = if able.is_empty() {
+            "No model offered at the moment can.".to_owned()
+        } else {
+            format!("Models that can: {}.", able.join(", "))
+        };
+        let message = format!("The model '{model}' does not serve {}. {hint}", endpoint.path());
+        let error = ApiError::new(404, INVALID_REQUEST, message).with_code("unsupported_by_model");
+        Err(Box::new(ApiError { param: Some("model".into()), ..error }.into()))
     }
 
     fn add_aliases(&self, offers: &mut Vec<ModelOffer>) {

@@ -14,6 +14,7 @@ use crate::config::GatewayConfig;
 use crate::connection::WorkGuard;
 use crate::failure::Refusal;
 use crate::idempotency::IdempotentAnswers;
+use crate::intake;
 use crate::keys::{KeyRing, KeyUse, KeysFault};
 use crate::metrics::Metrics;
 use crate::origin::OriginRule;
@@ -88,7 +89,7 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// Checks the API key of a request, where keys are required.
-    pub(crate) fn check_key(&self, headers: &HeaderMap) -> Result<Option<KeyUse>, Box<Refusal>> {
+    fn check_key(&self, headers: &HeaderMap) -> Result<Option<KeyUse>, Box<Refusal>> {
         let Some(keys) = &self.keys else { return Ok(None) };
         Ok(Some(KeyRing::check(keys, headers)?))
     }
@@ -163,25 +164,41 @@ impl<U: Upstream> Gateway<U> {
         body: Incoming,
         context: &Context,
     ) -> Result<Reply, Box<Refusal>> {
-        if !self.origins.allows(&parts.headers) {
-            return Err(Box::new(OriginRule::refusal()));
-        }
-        match route {
-            Route::Preflight => Ok(pages::empty(StatusCode::NO_CONTENT)),
-            Route::Unknown => Err(Box::new(Refusal::unknown_path())),
-            Route::WrongMethod(allow) => Err(Box::new(Refusal::wrong_method(allow))),
-            Route::Inference(endpoint) => {
-                Box::pin(self.infer(endpoint, parts, body, context)).await
+        let permitted = if self.origins.allows(&parts.headers) {
+            self.permit(&route, &parts.headers)
+        } else {
+            Err(Box::new(OriginRule::refusal()))
+        };
+        let result = match (permitted, route) {
+            (Ok(key), Route::Inference(endpoint)) => {
+                return Box::pin(self.infer(endpoint, parts, body, key, context)).await;
             }
-            Route::Page(page) => self.page(page, parts).await,
+            (Err(refusal), _) => Err(refusal),
+            (Ok(_), Route::Preflight) => Ok(pages::empty(StatusCode::NO_CONTENT)),
+            (Ok(_), Route::Unknown) => Err(Box::new(Refusal::unknown_path())),
+            (Ok(_), Route::WrongMethod(allow)) => Err(Box::new(Refusal::wrong_method(allow))),
+            (Ok(_), Route::Page(page)) => self.page(page).await,
+        };
+        // An unread body would stand where the connection's next request is expected.
+        let read = intake::discard(body).await;
+        result.map_err(|mut refusal| {
+            refusal.close |= !read;
+            refusal
+        })
+    }
+
+    /// Checks who asks, before anything is read.
+    fn permit(&self, route: &Route, headers: &HeaderMap) -> Result<Option<KeyUse>, Box<Refusal>> {
+        match route {
+            Route::Inference(_) if self.is_closing() => Err(Box::new(Refusal::closing())),
+            // What monitors ask for is open; the rest tells of the operator's business.
+            Route::Page(Page::Health | Page::Ready | Page::OpenApi) => Ok(None),
+            Route::Inference(_) | Route::Page(_) => self.check_key(headers),
+            Route::Preflight | Route::Unknown | Route::WrongMethod(_) => Ok(None),
         }
     }
 
-    async fn page(&self, page: Page, parts: &Parts) -> Result<Reply, Box<Refusal>> {
-        // What monitors ask for is open; the rest tells of the operator's business.
-        if !matches!(page, Page::Health | Page::Ready | Page::OpenApi) {
-            self.check_key(&parts.headers)?;
-        }
+    async fn page(&self, page: Page) -> Result<Reply, Box<Refusal>> {
         match page {
             Page::Models => self.models_page().await,
             Page::Model(name) => self.model_page(&name).await,

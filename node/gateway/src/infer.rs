@@ -38,23 +38,21 @@ impl<U: Upstream> Gateway<U> {
         endpoint: Endpoint,
         parts: &Parts,
         body: Incoming,
+        key: Option<KeyUse>,
         context: &Context,
     ) -> Result<Reply, Box<Refusal>> {
-        if self.is_closing() {
-            return Err(Box::new(Refusal::closing()));
-        }
-        let key = self.check_key(&parts.headers)?;
         let limits = &self.config().limits;
+        let body = intake::read_body(&parts.headers, body, limits).await?;
         let scope = key.as_ref().map(KeyUse::id).unwrap_or_default();
         let claim_name = header_text(&parts.headers, "idempotency-key")
             .map(|name| idempotency::name(&scope, endpoint, name))
             .transpose()?;
-        let body = intake::read_body(&parts.headers, body, limits).await?;
-        let order =
-            Order::read(endpoint, &parts.headers, body, context.id.as_str(), self.config())?;
+        let id = context.id.as_str();
+        let order = Order::read(endpoint, &parts.headers, body, id, self.config())?;
         if let Some(key) = &key {
             key.admit(&order.shape.model)?;
         }
+        self.check_capability(endpoint, &order.request.model).await?;
         let mut ticket = Ticket::take(self.metrics_shared(), key, endpoint, limits.requests)
             .ok_or_else(|| Box::new(Refusal::too_many_requests(limits.requests)))?;
         let timeout = order.request.timeout;

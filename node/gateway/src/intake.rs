@@ -59,3 +59,31 @@ pub(crate) async fn read_body(
     }
     Ok(rest.map_or(first, BytesMut::freeze))
 }
+
+/// Most that is read of a body that nobody wants, to keep its connection usable.
+const DISCARD_BYTES: usize = 256 * 1024;
+
+/// How long that may take.
+const DISCARD_WAIT: Duration = Duration::from_millis(500);
+
+/// Reads a body that nobody wants; false when the connection should rather be closed.
+pub(crate) async fn discard(mut body: Incoming) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    if body.size_hint().lower() > DISCARD_BYTES as u64 {
+        return false;
+    }
+    let read = async {
+        let mut bytes = 0usize;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            bytes = bytes.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+            if bytes > DISCARD_BYTES {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::time::timeout(DISCARD_WAIT, read).await.unwrap_or(false)
+}

@@ -309,3 +309,103 @@ async fn a_shutdown_cuts_what_does_not_end() {
     assert_eq!(gateway.seen.cancelled.recv().await.as_deref(), Some("held"));
     assert!(!busy.more().await);
 }
+
+#[tokio::test]
+async fn other_dialects_are_spoken() {
+    let gateway = Running::start().await;
+    let whole = gateway.post("/v1/responses", r#"{"model":"echo","input":"hi"}"#).await;
+    assert_eq!(
+        (whole.status, &whole.json()["output"][0]["content"][0]["text"]),
+        (200, &json!("hello"))
+    );
+    assert_eq!(whole.headers["x-cocoon-cost-nanoton"], "1234");
+    let asked = gateway.network.last();
+    assert_eq!(asked.path, "/v1/chat/completions");
+    let sent: Value = serde_json::from_slice(&asked.body).unwrap();
+    assert_eq!(sent["messages"], json!([{"role": "user", "content": "hi"}]));
+    let events =
+        gateway.post("/v1/responses", r#"{"model":"echo","input":"hi","stream":true}"#).await;
+    assert!(events.body.starts_with("event: response.created\n"));
+    assert!(events.body.contains("event: response.completed\n") && !events.body.contains("[DONE]"));
+    let sent: Value = serde_json::from_slice(&gateway.network.last().body).unwrap();
+    assert_eq!(sent["stream_options"]["include_usage"], true);
+    let body = |model: &str, rest: &str| {
+        format!(
+            "{{\"model\":\"{model}\",\"max_tokens\":5,\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]{rest}}}"
+        )
+    };
+    let whole = gateway.post("/v1/messages", &body("echo", "")).await;
+    assert_eq!(
+        (&whole.json()["type"], &whole.json()["content"][0]["text"]),
+        (&json!("message"), &json!("hello"))
+    );
+    let events = gateway.post("/v1/messages", &body("echo", STREAM)).await;
+    assert!(events.body.ends_with("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"));
+    let broken = gateway.post("/v1/messages", &body("broken", STREAM)).await;
+    assert!(broken.body.contains("event: error\n") && !broken.body.contains("message_stop"));
+    let refused = gateway.post("/v1/messages", &body("busy", "")).await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["type"]),
+        (429, &json!("rate_limit_error"))
+    );
+    let broken =
+        gateway.post("/v1/responses", r#"{"model":"broken","input":"hi","stream":true}"#).await;
+    assert!(broken.body.contains("event: response.failed\n"));
+}
+
+#[tokio::test]
+async fn forms_travel_without_our_fields() {
+    let gateway = Running::start().await;
+    let field = |name: &str, text: &str| {
+        format!("--X\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+    };
+    let body =
+        [field("timeout", "9"), field("model", "echo"), field("file", "RIFF"), "--X--\r\n".into()]
+            .concat();
+    let request = post("/v1/audio/transcriptions", "", &body)
+        .replace("application/json", "multipart/form-data;boundary=X");
+    assert_eq!(gateway.send(&request).await.status, 200);
+    let asked = gateway.network.last();
+    assert_eq!(
+        (asked.model.as_str(), asked.timeout, asked.path),
+        ("echo", Duration::from_secs(9), "/v1/audio/transcriptions")
+    );
+    assert_eq!(asked.headers["content-type"], "multipart/form-data; boundary=X");
+    assert_eq!(
+        asked.body,
+        [field("model", "echo"), field("file", "RIFF"), "--X--\r\n".into()].concat()
+    );
+    let broken = request.replace("--X--", "--X__");
+    assert_eq!(gateway.send(&broken).await.status, 400);
+}
+
+#[tokio::test]
+async fn what_a_model_cannot_do_is_refused_with_those_that_can() {
+    let gateway = Running::start().await;
+    let embed = |model: &str| format!("{{\"model\":\"{model}\",\"input\":\"x\"}}");
+    let refused = gateway.post("/v1/embeddings", &embed("org/echo")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (404, "unsupported_by_model"));
+    assert!(refused.json()["error"]["message"].as_str().unwrap().contains("embedder"));
+    assert_eq!(gateway.network.runs(), 0);
+    assert_eq!(gateway.post("/v1/embeddings", &embed("embedder")).await.status, 200);
+    assert_eq!(gateway.network.last().max_tokens, 0);
+}
+
+#[tokio::test]
+async fn a_refused_body_does_not_spoil_its_connection() {
+    let gateway = Running::start().await;
+    let mut client = gateway.connect().await;
+    for path in ["/v1/responses/compact", "/v1/models", "/health"] {
+        client.write(post(path, "", "{\"some\":\"body\"}").as_bytes()).await;
+        let answer = client.answer().await;
+        assert!(!answer.headers.contains_key("connection"), "{path}: {answer:?}");
+    }
+    client
+        .write(
+            format!("POST /nothing HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n", 1 << 24)
+                .as_bytes(),
+        )
+        .await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.headers["connection"].as_str()), (404, "close"));
+}

@@ -23,17 +23,14 @@ impl MessagesAsk {
         let text = message.content.or(message.refusal).unwrap_or_default();
         let calls = message.tool_calls.unwrap_or_default();
         if !text.is_empty() || calls.is_empty() {
-            content.push(json!({"type": "text", "text": text}));
+            content.push(text_block(&text));
         }
         let called = !calls.is_empty();
         for (index, call) in calls.into_iter().take(MAX_CALLS).enumerate() {
             let arguments = call.function.arguments.unwrap_or_default();
-            content.push(json!({
-                "type": "tool_use",
-                "id": call.id.unwrap_or_else(|| format!("toolu_{}_{index}", marks.id)),
-                "name": call.function.name,
-                "input": input(&arguments),
-            }));
+            let id = call.id.unwrap_or_else(|| format!("toolu_{}_{index}", marks.id));
+            let name = call.function.name.unwrap_or_default();
+            content.push(call_block(&id, &name, input(&arguments)));
         }
         let (reason, sequence) = stop(Some(&choice), called);
         let mut message = self.message(marks, content, usage);
@@ -56,8 +53,10 @@ impl MessagesAsk {
             "role": "assistant",
             "model": self.model,
             "content": content,
+            "container": null,
             "stop_reason": null,
             "stop_sequence": null,
+            "stop_details": null,
             "usage": usage_member(usage.unwrap_or_default()),
         });
         match message {
@@ -93,12 +92,35 @@ pub(super) fn stop(choice: Option<&Choice>, called: bool) -> (&'static str, Opti
     }
 }
 
-/// Anthropic counts cached tokens beside `input_tokens`, not within.
-pub(super) fn usage_member(usage: Usage) -> Value {
+/// A block of text; all members are required.
+pub(super) fn text_block(text: &str) -> Value {
+    json!({"type": "text", "text": text, "citations": null})
+}
+
+/// A block that calls a tool.
+pub(super) fn call_block(id: &str, name: &str, input: Value) -> Value {
+    let caller = json!({"type": "direct"});
+    json!({"type": "tool_use", "id": id, "name": name, "input": input, "caller": caller})
+}
+
+/// The usage of a message.
+fn usage_member(usage: Usage) -> Value {
+    let mut member = usage_so_far(usage);
+    member["cache_creation"] = Value::Null;
+    member["inference_geo"] = Value::Null;
+    member["service_tier"] = "standard".into();
+    member
+}
+
+/// The usage at the end of a stream. Anthropic counts cached tokens beside `input_tokens`, not
+/// within.
+pub(super) fn usage_so_far(usage: Usage) -> Value {
     json!({
         "input_tokens": usage.prompt.saturating_sub(usage.cached),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached,
         "output_tokens": usage.completion,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning},
+        "server_tool_use": null,
     })
 }

@@ -76,7 +76,7 @@ impl MessagesStream {
             }
             let text = message.content.as_deref().or(message.refusal.as_deref());
             if let Some(text) = text.filter(|text| !text.is_empty()) {
-                self.enter(Block::Text, || json!({"type": "text", "text": ""}), out);
+                self.enter(Block::Text, || answer::text_block(""), out);
                 self.delta(json!({"type": "text_delta", "text": text}), out);
             }
             for call in message.tool_calls.unwrap_or_default() {
@@ -95,14 +95,14 @@ impl MessagesStream {
         }
         self.begin(out);
         if self.blocks == 0 {
-            self.enter(Block::Text, || json!({"type": "text", "text": ""}), out);
+            self.enter(Block::Text, || answer::text_block(""), out);
         }
         self.leave(out);
         self.ended = true;
         let (reason, sequence) = answer::stop(self.last.as_ref(), self.called);
         let end = json!({
-            "delta": {"stop_reason": reason, "stop_sequence": sequence},
-            "usage": answer::usage_member(self.usage.unwrap_or_default()),
+            "delta": {"container": null, "stop_reason": reason, "stop_sequence": sequence, "stop_details": null},
+            "usage": answer::usage_so_far(self.usage.unwrap_or_default()),
         });
         emit("message_delta", end, out);
         emit("message_stop", json!({}), out);
@@ -137,8 +137,8 @@ impl MessagesStream {
             }
             self.called = true;
             let id = call.id.unwrap_or_else(|| format!("toolu_{}_{}", self.marks.id, self.blocks));
-            let name = call.function.name;
-            let block = || json!({"type": "tool_use", "id": id, "name": name, "input": {}});
+            let name = call.function.name.unwrap_or_default();
+            let block = || answer::call_block(&id, &name, json!({}));
             self.enter(Block::Call(index), block, out);
         }
         if let Some(part) = call.function.arguments.filter(|part| !part.is_empty()) {

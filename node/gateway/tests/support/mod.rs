@@ -225,11 +225,21 @@ impl Upstream for MockNetwork {
             max_running: 60,
             tee_kind: Some("fake".into()),
         };
-        Ok(vec![ModelOffer {
+        let echo = ModelOffer {
             id: "org/echo".into(),
-            workers: vec![worker],
+            workers: vec![worker.clone()],
+            capabilities: vec!["chat".into()],
+            context_tokens: Some(8192),
+            price_in_per_million: Some(Nanoton(20_000_000)),
             ..ModelOffer::default()
-        }])
+        };
+        let embedder = ModelOffer {
+            id: "embedder".into(),
+            workers: vec![worker],
+            capabilities: vec!["embeddings".into()],
+            ..ModelOffer::default()
+        };
+        Ok(vec![echo, embedder])
     }
 
     async fn status(&self) -> NetworkStatus {
