@@ -242,6 +242,10 @@ impl Proxy {
     /// Makes sure that the account is known beside the books; says whether the books knew it.
     fn meet_client(&mut self, account: AccountId, out: &mut Outbox) -> Result<bool, Refusal> {
         let known = self.books.client(account).is_some();
+        if !known && self.parties.clients.len() >= self.settings.accounts_max {
+            let text = "proxy serves as many clients as it can";
+            return Err(Refusal::closing(code::NOT_READY, text));
+        }
         if !self.parties.clients.contains_key(&account) {
             let owner = Identity::address_of(account);
             let contract = self.instance.client_contract(owner).map_err(|fault| {

@@ -69,6 +69,9 @@ impl Proxy {
         match self.books.epoch() {
             Some(books) if books == root => Ok(()),
             Some(books) if books > root => Err(StartFault::OlderRoot { books, root }),
+            Some(books) if self.settings.chain == ChainMode::Real => {
+                Err(StartFault::NewerRoot { books, root })
+            }
             _ => {
                 let opened = self.opening();
                 self.books.apply(&opened).map_err(StartFault::Replay)
@@ -272,7 +275,9 @@ impl Proxy {
         }
         let price = self.instance.prices.price_per_token;
         let owed = price.saturating_mul(counters.committed().saturating_sub(charged));
-        if owed < self.settings.charge_min || owed == Nanoton::ZERO {
+        // Half the stake at the latest: what is owed is taken out of what may be used.
+        let enough = self.settings.charge_min.min(Nanoton(account.stake().0 / 2));
+        if owed < enough || owed == Nanoton::ZERO {
             return;
         }
         match self.settings.chain {

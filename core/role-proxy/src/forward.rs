@@ -1,7 +1,7 @@
 //! From a worker's answer to the client's (protocol notes 3.7).
 
 use cocoon_schedule::{Outcome, Ticket};
-use cocoon_units::{AdjustedUsage, Coefficient, PriceTable, Tokens};
+use cocoon_units::{AdjustedUsage, Coefficient, Multiplier, PriceTable, Tokens};
 use cocoon_wire::client::{Debug, Times};
 use cocoon_wire::http::{Header, Response};
 use cocoon_wire::proxy::{ClientRequestPayment, WorkerRequestPayment};
@@ -16,8 +16,8 @@ use crate::proxy::{Desk, Mark, Proxy};
 use crate::request::{Assigned, Request};
 use crate::worker::WorkerConn;
 
-/// A claim this many times the reservation is a lie, not a slip of a tokenizer.
-const LIE_FACTOR: u64 = 8;
+/// Tokens that an answer may have beyond one per byte: ends of sequences and the like.
+const SILENT_TOKENS_MAX: u64 = 4_096;
 
 impl Proxy {
     /// One message of an answer. It counts only when it comes over the connection the request
@@ -131,8 +131,10 @@ impl Proxy {
             }
         }
         let Some(request) = self.retire(ticket) else { return };
+        let shown = request.bytes_out.saturating_add(last.len());
         let lied = matches!(claim, Claim::Impossible(_))
-            || claim.usage().total.0 > request.reserved.0.saturating_mul(LIE_FACTOR);
+            || visible_tokens(&claim.usage(), assigned.coefficient, &self.instance.prices)
+                > shown.saturating_add(SILENT_TOKENS_MAX);
         if lied || usage.total < claim.usage().total {
             self.counts.claims_capped += 1;
             let (worker, claimed) = (assigned.account, end.used.total_tokens_used);
@@ -347,6 +349,16 @@ enum Last<'a> {
     Cancelled(&'a str),
 }
 
+impl Last<'_> {
+    /// Bytes of the answer's body that it shows.
+    fn len(&self) -> u64 {
+        match self {
+            Self::Part(part) => part.0.len() as u64,
+            Self::Head(_) | Self::Cancelled(_) => 0,
+        }
+    }
+}
+
 /// The end of a request as the client learns it. Without a word of the worker its times are 0
 /// (10.2 no. 5).
 fn closing<'a>(request: &Request, usage: AdjustedUsage, end: &End<'a>, now: Now) -> Closing<'a> {
@@ -396,12 +408,21 @@ fn cap(usage: AdjustedUsage, limit: Tokens) -> AdjustedUsage {
 
 /// Tokens of the answer with price factors taken out, to measure speed by.
 fn answer_tokens(usage: &AdjustedUsage, coefficient: Coefficient, prices: &PriceTable) -> u64 {
-    let raw = |tokens: Tokens, multiplier: cocoon_units::Multiplier| {
-        let factor = u128::from(coefficient.milli()) * u128::from(multiplier.0);
-        let tokens = u128::from(tokens.0) * 10_000_000;
-        tokens.checked_div(factor).map_or(0, |raw| u64::try_from(raw).unwrap_or(u64::MAX))
-    };
-    raw(usage.completion, prices.completion).saturating_add(raw(usage.reasoning, prices.reasoning))
+    let reasoning = raw_tokens(usage.reasoning, coefficient, prices.reasoning);
+    visible_tokens(usage, coefficient, prices).saturating_add(reasoning)
+}
+
+/// Those of them that must have been shown: each is at least a byte, so a claim far above the
+/// bytes is a lie. Neither the limit of the request nor its number of choices enters, since an
+/// honest worker cannot know what the client told the proxy.
+fn visible_tokens(usage: &AdjustedUsage, coefficient: Coefficient, prices: &PriceTable) -> u64 {
+    raw_tokens(usage.completion, coefficient, prices.completion)
+}
+
+fn raw_tokens(tokens: Tokens, coefficient: Coefficient, multiplier: Multiplier) -> u64 {
+    let factor = u128::from(coefficient.milli()) * u128::from(multiplier.0);
+    let tokens = u128::from(tokens.0) * 10_000_000;
+    tokens.checked_div(factor).map_or(0, |raw| u64::try_from(raw).unwrap_or(u64::MAX))
 }
 
 /// Whether a worker's error speaks against the worker. Bad requests and full queues do not.
@@ -428,8 +449,7 @@ mod tests {
 
     #[test]
     fn price_factors_are_taken_out() {
-        let prices =
-            PriceTable { completion: cocoon_units::Multiplier(80_000), ..PriceTable::default() };
+        let prices = PriceTable { completion: Multiplier(80_000), ..PriceTable::default() };
         let usage = cocoon_units::Usage { completion: 500, ..Default::default() };
         let coefficient = Coefficient::clamped(1_500);
         let adjusted = usage.adjusted(coefficient, &prices);

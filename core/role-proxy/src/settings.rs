@@ -61,6 +61,8 @@ pub struct Settings {
     pub check_hashes: bool,
     /// Connections of either side that may be open, handshake or not.
     pub connections_max: usize,
+    /// Clients, and workers, that may have an account. Anybody can come with a new address.
+    pub accounts_max: usize,
     /// Requests of one client connection that may run or wait.
     pub requests_per_connection_max: usize,
     /// Requests that may run or wait in all.
@@ -95,6 +97,7 @@ impl Default for Settings {
             chain: ChainMode::Pseudo,
             check_hashes: true,
             connections_max: 20_000,
+            accounts_max: 200_000,
             requests_per_connection_max: 8_192,
             requests_max: 65_536,
             queue_wait_max_ms: 30_000,

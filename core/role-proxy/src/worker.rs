@@ -213,6 +213,11 @@ impl Proxy {
 
     /// Makes sure that books and parties know the worker.
     fn meet_worker(&mut self, account: AccountId, out: &mut Outbox) -> Result<(), Refusal> {
+        let known = self.books.worker(account).is_some();
+        if !known && self.parties.workers.len() >= self.settings.accounts_max {
+            let text = "proxy serves as many workers as it can";
+            return Err(Refusal::closing(code::NOT_READY, text));
+        }
         if !self.parties.workers.contains_key(&account) {
             let owner = Identity::address_of(account);
             let contract = self.instance.worker_contract(owner).map_err(|fault| {
@@ -220,7 +225,7 @@ impl Proxy {
             })?;
             self.parties.workers.insert(account, Party::new(&self.identity, account, contract));
         }
-        if self.books.worker(account).is_none() {
+        if !known {
             let seen = Record::WorkerSeen { worker: account, paid_out: 0 };
             let failed = |()| Refusal::closing(code::FAILURE, "books refuse the worker");
             self.book(seen, out).map_err(failed)?;

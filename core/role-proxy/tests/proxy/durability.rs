@@ -268,3 +268,43 @@ fn books_older_than_the_chain_promise_nothing_more() {
     assert_eq!(error.error_code, 651);
     assert!(error.error.to_string().contains("older than"), "{}", error.error);
 }
+
+#[test]
+fn a_small_stake_is_charged_before_it_is_used_up() {
+    // Without a chain the stake is 1 TON, as much as a charge is worth at least.
+    let mut stage = Stage::new();
+    let worker = stage.worker(30, 4, 4);
+    let conn = stage.client(20, 4);
+    for number in 0..30 {
+        let big = client::RunQueryEx {
+            max_tokens: 10_000_000,
+            max_coefficient: 2_000,
+            ..request(number)
+        };
+        stage.send(conn, &big);
+        let id = stage.run_query(worker);
+        stage.send(worker, &head(id));
+        let mut end = last(id, 0);
+        if let Some(info) = &mut end.final_info {
+            info.tokens_used.prompt_tokens_used = 19_000_000;
+            info.tokens_used.total_tokens_used = 19_000_000;
+        }
+        stage.send(worker, &end);
+        stage.all(conn);
+        stage.all(worker);
+        stage.wait(1_000);
+    }
+    assert!(stage.books().totals().spent > 500_000_000, "more than the stake buys at once");
+}
+
+#[test]
+fn accounts_are_bounded() {
+    let mut stage = Stage::with(Settings { accounts_max: 2, ..settings() });
+    stage.client(20, 4);
+    stage.client(21, 4);
+    let conn = stage.open(Side::Clients, None);
+    let owner = crate::stage::owner_text(22);
+    stage.ask(conn, &crate::stage::client_hello(&owner, 4, tl::Extensions::NONE));
+    assert!(matches!(stage.got(conn), Some(Got::Failed(_, 651, _))));
+    stage.client(20, 4);
+}

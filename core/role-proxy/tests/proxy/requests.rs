@@ -485,3 +485,19 @@ fn a_broken_model_server_is_not_a_quick_worker() {
     stage.send(conn, &request(4));
     stage.run_query(good);
 }
+
+#[test]
+fn more_tokens_than_bytes_shown_is_a_lie_though_it_was_reserved() {
+    let mut stage = Stage::new();
+    let worker = stage.worker(30, 4, 8);
+    let conn = stage.client(20, 4);
+    stage.send(conn, &client::RunQueryEx { max_tokens: 100_000, ..request(1) });
+    let id = stage.run_query(worker);
+    stage.serve(worker, id, 4_000);
+    assert!(!stage.proxy.status(stage.now).worker_connections[0].cooling);
+    stage.all(worker);
+    stage.send(conn, &client::RunQueryEx { max_tokens: 100_000, ..request(2) });
+    let id = stage.run_query(worker);
+    stage.serve(worker, id, 5_000);
+    assert!(stage.proxy.status(stage.now).worker_connections[0].cooling);
+}
