@@ -115,78 +115,52 @@ impl Metrics {
     /// The counters in Prometheus' text form.
     pub(crate) fn prometheus(&self, network: &NetworkStatus) -> String {
         let mut text = String::with_capacity(4096);
-        let mut one = |name: &str, kind: &str, help: &str, lines: &[(String, u64)]| {
-            let _ = writeln!(text, "# HELP cocoon_gateway_{name} {help}");
-            let _ = writeln!(text, "# TYPE cocoon_gateway_{name} {kind}");
-            for (labels, value) in lines {
-                let _ = writeln!(text, "cocoon_gateway_{name}{labels} {value}");
-            }
-        };
-        let plain = |value: u64| vec![(String::new(), value)];
-        one(
-            "running_requests",
-            "gauge",
-            "Requests running now.",
-            &plain(self.running.load(Relaxed) as u64),
-        );
-        one(
-            "ready_proxies",
-            "gauge",
-            "Proxies ready for requests.",
-            &plain(u64::from(network.ready_proxies)),
-        );
-        one(
-            "answers_total",
-            "counter",
-            "HTTP answers by status class.",
-            &labelled("class", &["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"], &self.answers),
-        );
-        one(
-            "requests_total",
-            "counter",
-            "Inference requests by outcome.",
-            &labelled("outcome", &["success", "failure", "given_up"], &self.outcomes),
-        );
-        let paths: Vec<&str> = Endpoint::ALL.iter().map(|endpoint| endpoint.path()).collect();
-        one(
-            "endpoint_requests_total",
-            "counter",
-            "Inference requests by endpoint.",
-            &labelled("path", &paths, &self.endpoints),
-        );
-        one(
-            "refused_connections_total",
-            "counter",
-            "Connections above the limit.",
-            &plain(self.refused_connections.load(Relaxed)),
-        );
-        one(
-            "answer_bytes_total",
-            "counter",
-            "Bytes of answers from the network.",
-            &plain(self.bytes_sent.load(Relaxed)),
-        );
-        one(
-            "cost_nanoton_total",
-            "counter",
-            "Cost of all requests.",
-            &plain(self.cost_nanoton.load(Relaxed)),
-        );
-        one(
-            "tokens_total",
-            "counter",
-            "Tokens by kind.",
-            &labelled(
-                "kind",
-                &["prompt", "cached", "completion", "reasoning", "charged"],
-                &self.tokens,
+        let gauges = [
+            ("running_requests", "Requests running now.", self.running.load(Relaxed) as u64),
+            ("ready_proxies", "Proxies ready for requests.", u64::from(network.ready_proxies)),
+        ];
+        for (name, help, value) in gauges {
+            write_family(&mut text, name, "gauge", help, &[(String::new(), value)]);
+        }
+        let plain: [(&str, &str, &AtomicU64); 3] = [
+            (
+                "refused_connections_total",
+                "Connections above the limit.",
+                &self.refused_connections,
             ),
-        );
-        self.first_byte.write(
-            &mut text,
-            "first_byte_seconds",
-            "Time to the first byte of an answer.",
-        );
+            ("answer_bytes_total", "Bytes of answers from the network.", &self.bytes_sent),
+            ("cost_nanoton_total", "Cost of all requests.", &self.cost_nanoton),
+        ];
+        for (name, help, counter) in plain {
+            let value = counter.load(Relaxed);
+            write_family(&mut text, name, "counter", help, &[(String::new(), value)]);
+        }
+        let classes = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
+        let outcomes = ["success", "failure", "given_up"];
+        let kinds = ["prompt", "cached", "completion", "reasoning", "charged"];
+        let paths = Endpoint::ALL.map(Endpoint::path);
+        let families = [
+            (
+                "answers_total",
+                "HTTP answers by status class.",
+                labelled("class", &classes, &self.answers),
+            ),
+            (
+                "requests_total",
+                "Inference requests by outcome.",
+                labelled("outcome", &outcomes, &self.outcomes),
+            ),
+            (
+                "endpoint_requests_total",
+                "Inference requests by endpoint.",
+                labelled("path", &paths, &self.endpoints),
+            ),
+            ("tokens_total", "Tokens by kind.", labelled("kind", &kinds, &self.tokens)),
+        ];
+        for (name, help, lines) in families {
+            write_family(&mut text, name, "counter", help, &lines);
+        }
+        self.first_byte.write(&mut text, "first_byte_seconds", "Time to an answer's first byte.");
         self.whole.write(&mut text, "request_seconds", "Time to the end of an answer.");
         text
     }
@@ -232,6 +206,15 @@ impl Metrics {
             given_up.load(Relaxed),
             crate::failure::ton(cocoon_units::Nanoton(self.cost_nanoton.load(Relaxed))),
         )
+    }
+}
+
+fn write_family(text: &mut String, name: &str, kind: &str, help: &str, lines: &[(String, u64)]) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# HELP cocoon_gateway_{name} {help}");
+    let _ = writeln!(text, "# TYPE cocoon_gateway_{name} {kind}");
+    for (labels, value) in lines {
+        let _ = writeln!(text, "cocoon_gateway_{name}{labels} {value}");
     }
 }
 

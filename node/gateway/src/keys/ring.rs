@@ -127,7 +127,7 @@ impl KeyRing {
     }
 
     /// Accepts or refuses the key of a request.
-    pub(crate) fn check(ring: &Arc<KeyRing>, headers: &HeaderMap) -> Result<KeyUse, Refusal> {
+    pub(crate) fn check(ring: &Arc<KeyRing>, headers: &HeaderMap) -> Result<KeyUse, Box<Refusal>> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|text| {
             let (scheme, key) = text.split_once(' ')?;
@@ -164,7 +164,7 @@ impl KeyUse {
     }
 
     /// Checks the key's limits for one more request.
-    pub(crate) fn admit(&self, model: &str) -> Result<(), Refusal> {
+    pub(crate) fn admit(&self, model: &str) -> Result<(), Box<Refusal>> {
         let limits = &self.key.record.limits;
         if !limits.models.is_empty() && !limits.models.iter().any(|allowed| allowed == model) {
             let message = format!("This API key may use only: {}.", limits.models.join(", "));
@@ -188,7 +188,7 @@ impl KeyUse {
             let message = format!("This API key may make {per_minute} requests a minute.");
             let error = ApiError::new(429, "rate_limit_error", message);
             let refusal = Refusal::from(error.with_code("key_rate_limit"));
-            Refusal { retry_after: Some(retry_after), ..refusal }
+            Box::new(Refusal { retry_after: Some(retry_after), ..refusal })
         })
     }
 
@@ -221,7 +221,7 @@ impl Pace {
     }
 }
 
-fn unauthorized(message: &str, code: &'static str) -> Refusal {
+fn unauthorized(message: &str, code: &'static str) -> Box<Refusal> {
     ApiError::new(401, "authentication_error", message).with_code(code).into()
 }
 
@@ -239,7 +239,7 @@ mod tests {
         HeaderMap::from_iter([(header::AUTHORIZATION, value)])
     }
 
-    fn status(result: Result<impl Sized, Refusal>) -> u16 {
+    fn status(result: Result<impl Sized, Box<Refusal>>) -> u16 {
         result.map_or_else(|refusal| refusal.error.status, |_| 200)
     }
 

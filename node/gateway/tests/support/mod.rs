@@ -1,5 +1,5 @@
 //! A network that is none, and an HTTP client that shows every byte.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -384,7 +384,7 @@ impl Client {
             if status == 100 {
                 continue;
             }
-            let (body, complete) = if headers.get("transfer-encoding").is_some() {
+            let (body, complete) = if headers.contains_key("transfer-encoding") {
                 self.chunked().await
             } else {
                 let length = headers.get("content-length").map_or(0, |text| text.parse().unwrap());
