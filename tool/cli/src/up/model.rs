@@ -57,7 +57,7 @@ pub(crate) async fn choose(options: &UpOptions, http: &Http, show: &Show) -> Res
     let reporter = progress.clone();
     let file = tokio::task::spawn_blocking(move || {
         ModelStore::from_env()?.obtain(preset, &mut |event| match event {
-            StoreEvent::Unpacking { done_bytes, .. } | StoreEvent::Hashing { done_bytes, .. } => {
+            StoreEvent::Unpacking { done_bytes, .. } | StoreEvent::Checking { done_bytes, .. } => {
                 reporter.at(done_bytes);
             }
             StoreEvent::Downloading { .. } => reporter.say("downloading"),
