@@ -2,6 +2,9 @@
 //! gateway alone. `cargo run --example parrot -- 127.0.0.1:10000 50 128` serves answers of 50
 //! events of 128 bytes.
 
+// It tells its address on the standard output, for scripts.
+#![allow(clippy::print_stdout)]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
