@@ -18,6 +18,8 @@ pub mod address;
 pub mod boc;
 pub mod cell;
 pub mod code;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod message;
 pub mod op;
 pub mod params;

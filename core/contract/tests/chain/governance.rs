@@ -274,3 +274,36 @@ fn a_message_the_wallet_cannot_pay_does_not_make_its_order_repeatable() {
     let txs = world.internal(&Inbound::new(STRANGER, wallet, GAS, block));
     assert_eq!(code_of(&txs), exit::WALLET_NOT_OWNER);
 }
+
+#[test]
+fn the_wallet_refuses_other_keys_and_subwallets_and_unknown_orders() {
+    let cast = Cast::new(cast::params());
+    let (mut world, wallet) = (World::new(1_700_000_000), cast.at("wallet"));
+    world.fund(wallet, Nanoton(3_000_000_000));
+    let order = CocoonOrder {
+        subwallet: 0,
+        valid_until_s: world.now_s + 60,
+        seqno: 0,
+        messages: Vec::new(),
+    };
+    let init = cast.init("wallet");
+    let send = |world: &mut World, order: &CocoonOrder, key| {
+        let body = order.sign(key).expect("sign");
+        let message = external(&wallet, Some(&init), &body, EXTERNAL_LAYOUT);
+        world.external(wallet, message.expect("external")).map(|_| ())
+    };
+    let forged = send(&mut world, &order, &cast.proxy_key);
+    assert_eq!(forged, Err(exit::WALLET_SIGNATURE));
+    let other = CocoonOrder { subwallet: 1, ..order.clone() };
+    let other = send(&mut world, &other, &cast.wallet_key);
+    assert_eq!(other, Err(exit::SUBWALLET));
+    assert_eq!(send(&mut world, &order, &cast.wallet_key), Ok(()));
+    let owner = cast.at("wallet_owner");
+    let close = Body::Text(TextCommand::Close).cell().expect("body");
+    let txs = world.internal(&Inbound::new(owner, wallet, GAS, close));
+    assert_eq!(code_of(&txs), exit::WALLET_UNKNOWN_TEXT);
+    let apply = TimelockRequest { query_id: 0, action: TimelockAction::Apply };
+    let body = apply.cell().expect("body");
+    let txs = world.internal(&Inbound::new(owner, wallet, GAS, body));
+    assert_eq!(code_of(&txs), exit::UNKNOWN_OP);
+}
