@@ -1,4 +1,5 @@
 //! Other dialects over chat completions: requests there, answers and streams back.
+#![allow(clippy::unwrap_used)]
 
 use cocoon_openai::sse::{Event, EventSplitter};
 use cocoon_openai::{ApiError, Dialect, Marks};

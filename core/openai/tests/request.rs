@@ -1,4 +1,5 @@
 //! Laws of request bodies: what is read, what travels on, what is refused.
+#![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
 use cocoon_openai::{ApiError, Changes, Endpoint, RequestView};

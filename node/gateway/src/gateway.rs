@@ -180,7 +180,9 @@ impl<U: Upstream> Gateway<U> {
             (Ok(_), Route::Page(page)) => self.page(page).await,
         };
         // An unread body would stand where the connection's next request is expected.
-        let read = intake::discard(body).await;
+        // Reading it would ask a user who waits for our consent to send it.
+        let waits = parts.headers.contains_key(header::EXPECT);
+        let read = !waits && intake::discard(body).await;
         result.map_err(|mut refusal| {
             refusal.close |= !read;
             refusal

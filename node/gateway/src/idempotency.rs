@@ -236,16 +236,18 @@ impl Leader {
     /// Runs the request in a task of its own and follows it.
     pub(crate) async fn run(
         self,
+        deadline: Deadline,
         request: impl Future<Output = Result<InferenceStream, UpstreamError>> + Send + 'static,
     ) -> Result<InferenceStream, Refusal> {
         let follower = Follower { progress: self.progress.subscribe(), parts: self.parts.clone() };
-        // The task ends with the request's own deadline.
-        tokio::spawn(self.lead(request));
+        // The task ends at the request's deadline at the latest.
+        tokio::spawn(self.lead(deadline, request));
         follower.start().await
     }
 
     async fn lead(
         self,
+        (until, after): Deadline,
         request: impl Future<Output = Result<InferenceStream, UpstreamError>> + Send,
     ) {
         let mut stream = match request.await {
@@ -260,7 +262,11 @@ impl Leader {
         self.progress.send_modify(|progress| progress.head = Some(Arc::new(stream.head.clone())));
         let mut bytes = 0usize;
         loop {
-            match stream.parts.next().await {
+            let Ok(part) = tokio::time::timeout_at(until, stream.parts.next()).await else {
+                let error = Some(UpstreamError::Timeout { after });
+                return self.close(FinalRecord { error, ..FinalRecord::default() }, bytes);
+            };
+            match part {
                 AnswerPart::Bytes(part) => {
                     bytes = bytes.saturating_add(part.len());
                     lock(&self.parts).push(part);

@@ -102,7 +102,8 @@ impl<U: Upstream> Gateway<U> {
             Claim::Lead(leader) => {
                 let upstream = self.upstream().clone();
                 // The task goes on when the user's connection breaks: the retry finds its answer.
-                Ok(leader.run(async move { run(&upstream, request, deadline).await }).await?)
+                let request = async move { run(&upstream, request, deadline).await };
+                Ok(leader.run(deadline, request).await?)
             }
         }
     }

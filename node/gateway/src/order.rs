@@ -85,9 +85,10 @@ impl Order {
             stream: None,
         };
         let outgoing = view.outgoing(&body, &changes);
+        let stream = view.stream && endpoint.streams();
         let seen = Seen {
             model: model.into_owned(),
-            stream: view.stream,
+            stream,
             max_tokens: if generates { view.max_tokens } else { Some(0) },
             choices: view.choices,
             wishes: view.wishes.clone(),
@@ -95,7 +96,7 @@ impl Order {
         let shape = Shape {
             endpoint,
             model: view.model.clone(),
-            stream: view.stream,
+            stream,
             hide_usage: generates && dialect.is_none() && view.usage_must_be_hidden(),
             report: false,
             dialect,
