@@ -4,9 +4,10 @@
 //! with SHA-384 (NVIDIA), RSASSA-PSS with SHA-384 (AMD). Everything here reads bytes of
 //! strangers: every reason is a sentence for a person, and nothing panics.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
@@ -19,25 +20,44 @@ const CHAIN_LIMIT: usize = 8;
 /// Longest certificate in bytes.
 const CERTIFICATE_LIMIT: usize = 16 * 1024;
 
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
 const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
 const ECDSA_SHA384: &str = "1.2.840.10045.4.3.3";
 const RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
 const SHA384: &str = "2.16.840.1.101.3.4.2.2";
 
-/// Splits PEM into the DER of its certificates, in their order.
+/// Splits PEM (RFC 7468) into the DER of its certificates, in their order.
+///
+/// Strict: only certificates, nothing between them but blank lines, labels that match. What
+/// one reader overlooks and another trips over would blur whose fault a failure is.
 pub(crate) fn certificates_of_pem(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let text = std::str::from_utf8(pem).map_err(|_| "not PEM: not text".to_owned())?;
     let mut found = Vec::new();
-    for block in Pem::iter_from_buffer(pem) {
-        let block = block.map_err(|error| format!("not PEM: {error}"))?;
-        if block.label != "CERTIFICATE" {
-            return Err(format!("a PEM block is a {}, not a CERTIFICATE", block.label));
-        }
-        if found.len() == CHAIN_LIMIT {
-            return Err(format!("more than {CHAIN_LIMIT} certificates"));
-        }
-        found.push(block.contents);
+    let mut body: Option<String> = None;
+    for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+        body = match (body, line) {
+            (None, BEGIN) if found.len() == CHAIN_LIMIT => {
+                return Err(format!("more than {CHAIN_LIMIT} certificates"));
+            }
+            (None, BEGIN) => Some(String::new()),
+            (None, _) => return Err("not PEM: a line outside of a certificate".to_owned()),
+            (Some(base64), END) => {
+                found.push(STANDARD.decode(base64).map_err(|error| format!("not PEM: {error}"))?);
+                None
+            }
+            (Some(mut base64), line) => {
+                base64.push_str(line);
+                Some(base64)
+            }
+        };
     }
-    if found.is_empty() { Err("no certificate inside".to_owned()) } else { Ok(found) }
+    match (body, found.is_empty()) {
+        (Some(_), _) => Err("not PEM: a certificate does not end".to_owned()),
+        (None, true) => Err("no certificate inside".to_owned()),
+        (None, false) => Ok(found),
+    }
 }
 
 /// Reads one certificate, which must fill `der` exactly.
@@ -45,6 +65,7 @@ pub(crate) fn certificate(der: &[u8]) -> Result<X509Certificate<'_>, String> {
     if der.len() > CERTIFICATE_LIMIT {
         return Err(format!("{} bytes, at most {CERTIFICATE_LIMIT} are accepted", der.len()));
     }
+    signed_in_three_parts(der)?;
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok((rest, _)) => Err(format!("{} bytes follow the certificate", rest.len())),
@@ -54,6 +75,7 @@ pub(crate) fn certificate(der: &[u8]) -> Result<X509Certificate<'_>, String> {
 
 /// Reads one revocation list, which must fill `der` exactly.
 pub(crate) fn revocation_list(der: &[u8]) -> Result<CertificateRevocationList<'_>, String> {
+    signed_in_three_parts(der)?;
     match CertificateRevocationList::from_der(der) {
         Ok(([], list)) => Ok(list),
         Ok((rest, _)) => Err(format!("{} bytes follow the revocation list", rest.len())),
@@ -134,6 +156,44 @@ pub(crate) fn key_digest(certificate: &X509Certificate<'_>) -> Digest48 {
 /// Returns SHA-384 of the key bits alone; for EC keys the uncompressed point.
 pub(crate) fn point_digest(certificate: &X509Certificate<'_>) -> Digest48 {
     Digest48::sha384(&[&certificate.public_key().subject_public_key.data])
+}
+
+/// Checks that a signed object is one SEQUENCE of exactly three elements and names one
+/// signature algorithm, inside as outside (RFC 5280, 4.1.1), which the parser does not insist
+/// on.
+fn signed_in_three_parts(der: &[u8]) -> Result<(), String> {
+    let fault = || "not a signed object in DER".to_owned();
+    let (0x30, content, []) = element(der).ok_or_else(fault)? else { return Err(fault()) };
+    let (0x30, body, rest) = element(content).ok_or_else(fault)? else { return Err(fault()) };
+    let (0x30, outside, rest) = element(rest).ok_or_else(fault)? else { return Err(fault()) };
+    let (0x03, _, []) = element(rest).ok_or_else(fault)? else { return Err(fault()) };
+    // Version and serial number come before it; neither is a SEQUENCE.
+    let mut body = body;
+    let inside = loop {
+        match element(body).ok_or_else(fault)? {
+            (0x30, inside, _) => break inside,
+            (_, _, rest) => body = rest,
+        }
+    };
+    if inside == outside { Ok(()) } else { Err("it names two signature algorithms".to_owned()) }
+}
+
+/// Takes one element with a tag of one byte: tag, content, what follows.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (first, rest) = rest.split_first()?;
+    let (len, rest) = if *first < 0x80 {
+        (usize::from(*first), rest)
+    } else {
+        let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        if digits.is_empty() || digits.len() > 3 || digits.first() == Some(&0) {
+            return None;
+        }
+        let len = digits.iter().fold(0, |len, digit| len << 8 | usize::from(*digit));
+        (len, rest)
+    };
+    let (content, rest) = rest.split_at_checked(len)?;
+    Some((*tag, content, rest))
 }
 
 /// Checks one signature of a certificate or a revocation list.

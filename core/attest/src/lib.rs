@@ -14,6 +14,7 @@ mod evidence;
 #[cfg(feature = "dangerous-fake-evidence")]
 pub mod fake;
 mod fault;
+pub mod fuzz;
 pub mod gpu;
 mod measurement;
 mod policy;

@@ -9,7 +9,7 @@ use crate::digest::Digest32;
 use crate::draft::Obstacle;
 use crate::fault::{BadEvidence, CannotCheck};
 use crate::roots::TrustRoots;
-use crate::tdx::{blame, collateral_dates, parse, quote_root, trusted_root};
+use crate::tdx::{blame, check_signatures, collateral_dates, parse, quote_root, trusted_root};
 
 /// Why an enclave is not trusted.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -54,9 +54,10 @@ pub fn check_enclave(
     quote_root(&parsed, roots)?;
     collateral_dates(collateral, now_s)?;
     let root = trusted_root(collateral, roots)?;
-    let verified = QuoteVerifier::new(root.clone())
+    check_signatures(collateral, &root)?;
+    let verified = QuoteVerifier::new(root)
         .verify(quote, &collateral.dcap, now_s)
-        .map_err(|error| blame(&error, collateral, &root))?;
+        .map_err(|error| blame(&error))?;
     if verified.status != "UpToDate" {
         let (status, advisories) = (verified.status, verified.advisory_ids);
         return Err(BadEvidence::Tcb { status, advisories }.into());

@@ -157,6 +157,20 @@ proptest! {
     }
 
     #[test]
+    fn fuzz_targets_hold_their_laws(data in bytes(1500), quote in quote(), report in spdm()) {
+        use cocoon_attest::fuzz;
+        let targets: [fn(&[u8]); 8] = [
+            fuzz::tdx_quote, fuzz::snp_report, fuzz::gpu_report, fuzz::event_log,
+            fuzz::channel_message, fuzz::extension, fuzz::collateral, fuzz::policy,
+        ];
+        for target in targets {
+            target(&data);
+            target(&quote);
+            target(&report);
+        }
+    }
+
+    #[test]
     fn extensions_never_panic_and_are_kept_once(oid in bytes(12), value in bytes(100), critical: bool) {
         let mut evidence = PeerEvidence::new([0; 32]);
         let _ = evidence.take_extension(&oid, critical, &value);

@@ -70,11 +70,8 @@ pub(crate) fn trusted_root(
     }
 }
 
-/// Checks every signature of the collateral by itself.
-///
-/// Used to find out whose fault a failed verification is; success costs about as much as the
-/// verification itself, so the good path never comes here.
-pub(super) fn check_signatures(collateral: &TdxCollateral, root: &[u8]) -> Result<(), CannotCheck> {
+/// Checks every signature of the collateral by itself, before a quote is looked at.
+pub(crate) fn check_signatures(collateral: &TdxCollateral, root: &[u8]) -> Result<(), CannotCheck> {
     let dcap = &collateral.dcap;
     let signed = [
         (TCB_INFO, &dcap.tcb_info_issuer_chain, &dcap.tcb_info, &dcap.tcb_info_signature),
@@ -86,6 +83,8 @@ pub(super) fn check_signatures(collateral: &TdxCollateral, root: &[u8]) -> Resul
         ),
     ];
     let root = chain::certificate(root).map_err(|detail| untrusted(TCB_INFO, detail))?;
+    // The key is pinned; this keeps the rest of the certificate as its maker wrote it.
+    chain::issued_by(&root, &root).map_err(|detail| untrusted(TCB_INFO, detail))?;
     for (what, chain_pem, text, signature) in signed {
         let chain = chain_of(what, chain_pem)?;
         let leaf = chain.first().ok_or_else(|| untrusted(what, "its issuer chain is empty"))?;

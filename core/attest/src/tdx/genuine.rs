@@ -54,11 +54,14 @@ pub(super) fn genuine(
         return Err(missing.into());
     }
     let root_der = trusted_root(collateral, roots)?;
+    // Before the quote: what fails afterwards is the peer's fault, and the library never sees
+    // a revocation list that nobody signed (it asserts on some that are malformed).
+    check_signatures(collateral, &root_der)?;
     // Debug guests pass here so that the claim "debug off" can fail by itself.
-    let claims = QuoteVerifier::new(root_der.clone())
+    let claims = QuoteVerifier::new(root_der)
         .allow_debug(true)
         .verify_with_policy(quote, &collateral.dcap, now_s, &ClaimsOnly)
-        .map_err(|error| blame(&error, collateral, &root_der))?;
+        .map_err(|error| blame(&error))?;
     let valid_until_s = dates.next_update_s.min(claims.earliest_expiration_date);
     Ok(Genuine { claims, root, valid_until_s })
 }
@@ -101,12 +104,13 @@ pub(crate) fn quote_root(
     }
 }
 
-/// Finds out whether a failed verification is the peer's fault or the collateral's.
-pub(crate) fn blame(error: &anyhow::Error, collateral: &TdxCollateral, root: &[u8]) -> Obstacle {
-    if let Err(cannot) = check_signatures(collateral, root) {
-        return cannot.into();
-    }
+/// Names the fault of a quote that failed although the collateral is sound.
+pub(crate) fn blame(error: &anyhow::Error) -> Obstacle {
     let detail = format!("{error:#}");
+    // The library reads the root more strictly than we do; the root came with the collateral.
+    if detail.contains("Failed to load root ca") {
+        return CannotCheck::UntrustedCollateral { what: "the trusted root", detail }.into();
+    }
     let bad = if detail.contains("TCB status is invalid: Revoked") {
         BadEvidence::Tcb { status: "Revoked".to_owned(), advisories: Vec::new() }
     } else if detail.contains("No matching TCB level") || detail.contains("below minimum required")

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest48;
 
 pub(crate) use collateral::in_dates;
-pub(crate) use collateral::trusted_root;
 pub use collateral::{TdxDates, collateral_dates};
+pub(crate) use collateral::{check_signatures, trusted_root};
 pub use eventlog::{DEBUG_EVENT, EventLog, GPU_EVENT, READY_EVENT, ReplayStep, SPEC_EVENT};
 pub(crate) use genuine::{blame, collateral_need, parse, quote_root};
 pub(crate) use judge::judge;

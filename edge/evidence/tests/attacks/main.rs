@@ -6,6 +6,8 @@
 mod certificate;
 mod collateral;
 mod gpu;
+mod mutation;
 mod snp;
 mod stage;
+mod table;
 mod tdx;

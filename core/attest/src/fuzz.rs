@@ -1,0 +1,120 @@
+//! Entry points for fuzzers: every reader of evidence on arbitrary bytes.
+//!
+//! Each function returns normally for every input or panics on a broken law.
+
+use crate::channel::Message;
+use crate::collateral::{Collateral, CollateralNeed, SnpCollateral, TdxCollateral};
+use crate::evidence::{ExtensionKind, PeerEvidence};
+use crate::gpu::{GpuEvidence, GpuMode, SpdmReport};
+use crate::policy::Policy;
+use crate::snp::{SnpProduct, SnpReport};
+use crate::tdx::{EventLog, TdReport, collateral_dates};
+use crate::verdict::Outcome;
+use crate::verifier::verify;
+
+/// Any quote.
+///
+/// # Panics
+/// When arbitrary bytes are accepted.
+pub fn tdx_quote(data: &[u8]) {
+    let _ = TdReport::read(data);
+    let key = [0; 32];
+    never(&PeerEvidence {
+        tdx_quote: Some(data.to_vec()),
+        user_claims: Some(key.to_vec()),
+        ..PeerEvidence::new(key)
+    });
+}
+
+/// Any SEV-SNP report with any VCEK; the first two bytes say where one ends.
+///
+/// # Panics
+/// When arbitrary bytes are accepted.
+pub fn snp_report(data: &[u8]) {
+    let _ = SnpReport::read(data);
+    let (report, vcek) = split(data);
+    never(&PeerEvidence {
+        sev_report_data: report.get(0x50..0x90).map(Vec::from),
+        sev_report: Some(report.to_vec()),
+        sev_vcek_pem: Some(vcek.to_vec()),
+        ..PeerEvidence::new([0; 32])
+    });
+}
+
+/// Any GPU report with any chain.
+///
+/// # Panics
+/// When arbitrary bytes are accepted.
+pub fn gpu_report(data: &[u8]) {
+    let _ = SpdmReport::read(data);
+    let (report, chain) = split(data);
+    let mode = GpuMode { confidential: true, developer: false };
+    let gpu = GpuEvidence { report: report.to_vec(), chain_pem: chain.to_vec(), mode };
+    never(&PeerEvidence { gpu: Some(gpu), ..PeerEvidence::new([0; 32]) });
+}
+
+/// Any event log.
+///
+/// # Panics
+/// When a log that was read does not read back from its text.
+pub fn event_log(data: &[u8]) {
+    if let Ok(log) = EventLog::read(data) {
+        assert_eq!(EventLog::read(log.to_text().as_bytes()).as_ref(), Ok(&log));
+    }
+}
+
+/// Any message of the channel handshake.
+///
+/// # Panics
+/// When a message has two encodings.
+pub fn channel_message(data: &[u8]) {
+    if let Ok(message) = Message::decode(data) {
+        assert_eq!(message.encode(), data);
+    }
+}
+
+/// Any extension of a certificate; the first byte chooses the kind.
+pub fn extension(data: &[u8]) {
+    let (first, value) = data.split_first().unwrap_or((&0, data));
+    let mut evidence = PeerEvidence::new([0; 32]);
+    let _ = evidence.take_extension(value, first & 1 != 0, value);
+    for kind in ExtensionKind::ALL {
+        let _ = evidence.take_extension(&kind.oid(), first & 1 != 0, value);
+    }
+    never(&evidence);
+}
+
+/// Any collateral: JSON of Intel's items, or AMD's certificates and list.
+///
+/// # Panics
+/// When arbitrary bytes count as collateral of AMD.
+pub fn collateral(data: &[u8]) {
+    if let Ok(dcap) = serde_json::from_slice(data) {
+        let _ = collateral_dates(&TdxCollateral { dcap, fetched_ms: 0 }, 1_800_000_000);
+    }
+    let (ark, crl) = split(data);
+    let (product, ask) = (SnpProduct::Genoa, ark.to_vec());
+    let snp = SnpCollateral { product, ark: ark.to_vec(), ask, crl: crl.to_vec(), fetched_ms: 0 };
+    let _ = Collateral { tdx: None, snp: Some(snp) }.dates(1_800_000_000);
+}
+
+/// Any policy as a file.
+pub fn policy(data: &[u8]) {
+    if let Ok(policy) = serde_json::from_slice::<Policy>(data) {
+        let _ = policy.check();
+        let _ = verify(&PeerEvidence::new([0; 32]), &Collateral::default(), &policy, 0);
+    }
+}
+
+/// Checks that nobody gets in.
+fn never(evidence: &PeerEvidence) {
+    let _ = CollateralNeed::of(evidence);
+    let verdict = verify(evidence, &Collateral::default(), &Policy::tee(), 1_800_000_000_000);
+    assert!(verdict.outcome() != Outcome::Accept, "arbitrary evidence was accepted");
+}
+
+/// Splits at the length that the first two bytes give.
+fn split(data: &[u8]) -> (&[u8], &[u8]) {
+    let (len, rest) = data.split_first_chunk().unwrap_or((&[0; 2], data));
+    rest.split_at_checked(usize::from(u16::from_le_bytes(*len))).unwrap_or((rest, &[]))
+}
