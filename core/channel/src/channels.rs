@@ -184,8 +184,11 @@ impl Channels {
     /// Accepts a total below what the proxy had told before.
     pub fn write_off(&mut self, proxy: Address, total: Tokens) -> Option<ChannelRecord> {
         let record = ChannelRecord::WrittenOff { proxy: proxy.hash, total: total.0 };
-        let lost = self.channels.get_mut(&proxy)?.books.settle_to(total);
-        (lost > Tokens::ZERO).then_some(record)
+        let books = &mut self.channels.get_mut(&proxy)?.books;
+        let before = *books;
+        books.settle_to(total);
+        // Also when only the own count fell: replay must give the same books.
+        (*books != before).then_some(record)
     }
 
     /// Remembers that this proxy counts less than it told before and that its handshake cannot go

@@ -247,7 +247,7 @@ impl ProxySession {
     pub fn tick(&mut self, now_ms: u64) -> Turn {
         let mut turn = Turn::default();
         if let Phase::Ready { asked: None, ask_at_ms, models } = self.phase
-            && now_ms >= ask_at_ms
+            && is_due(now_ms, ask_at_ms)
         {
             let query = self.query(&client::UpdatePaymentStatus {}, PAYMENT_TIMEOUT_MS, &mut turn);
             self.phase =
@@ -406,6 +406,12 @@ impl ProxySession {
         turn.send.push(Command::Query { id, data: tl::encode(function), timeout_ms });
         id
     }
+}
+
+/// Whether a question is due. The clock is the wall's: after a step back of it the time would lie
+/// far in the future, so a longer wait than is ever set counts as due.
+const fn is_due(now_ms: u64, ask_at_ms: u64) -> bool {
+    now_ms >= ask_at_ms || ask_at_ms - now_ms > PAYMENT_EVERY_MS
 }
 
 fn models_of(types: &client::WorkerTypesV2<'_>) -> Vec<ModelWorkers> {

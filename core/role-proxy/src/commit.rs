@@ -157,10 +157,12 @@ impl Proxy {
     fn commit_seen(&mut self, seqno: u32, session: [u8; 32], now: Now, out: &mut Outbox) {
         let known = self.books.pending_commits().any(|(at, hash)| at == seqno && *hash == session);
         if known {
+            self.ink.remember_confirmed(&self.books, seqno);
             self.confirm_commit(seqno, out);
             return;
         }
-        if session == self.ink.session && seqno <= self.books.seqno() {
+        let own = session == self.ink.session && seqno <= self.books.seqno();
+        if own || self.ink.confirmed.contains(&(seqno, session)) {
             // Seen twice: through the wallet and on the contract.
             return;
         }

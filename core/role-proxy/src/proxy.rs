@@ -110,6 +110,21 @@ pub(crate) struct Ink {
     pub(crate) commit_due_ms: Option<u64>,
     /// The number of this process's sessions on chain.
     pub(crate) session: [u8; 32],
+    /// Commits of earlier processes that this one saw confirmed: they may be seen again.
+    pub(crate) confirmed: VecDeque<(u32, [u8; 32])>,
+}
+
+/// Commits remembered as confirmed; more than ever are on their way together.
+const CONFIRMED_MAX: usize = 64;
+
+impl Ink {
+    /// Remembers the commits that the confirmation of this one settles.
+    pub(crate) fn remember_confirmed(&mut self, books: &Books, seqno: u32) {
+        let settled = books.pending_commits().filter(|(at, _)| *at <= seqno);
+        self.confirmed.extend(settled.map(|(at, session)| (at, *session)));
+        let surplus = self.confirmed.len().saturating_sub(CONFIRMED_MAX);
+        self.confirmed.drain(..surplus);
+    }
 }
 
 impl Proxy {
