@@ -41,6 +41,9 @@ impl Running {
             .stdout(log.try_clone().context("cannot share the log file")?)
             .stderr(log)
             .kill_on_drop(true)
+            // Ctrl-C goes to the terminal's whole group. The nodes stand outside of it, so that
+            // they end in order, when this process asks them to.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", recipe.name))?;
         let stdin = child.stdin.take();
