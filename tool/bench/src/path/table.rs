@@ -91,8 +91,8 @@ pub(crate) fn paced(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
             "streams",
             "direct streams/s",
             "through streams/s",
-            "direct head p50 / p99 ms",
-            "through head p50 / p99 ms",
+            "direct first event p50 / p99 ms",
+            "through first event p50 / p99 ms",
             "direct gap p50 / p99 / max ms",
             "through gap p50 / p99 / max ms",
             "CPU ms/stream",
@@ -101,7 +101,7 @@ pub(crate) fn paced(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
     )?;
     for cell in cells {
         let (direct, through) = (&cell.direct.report, &cell.through.report);
-        let heads = |report: &Report| format!("{:.2} / {:.2}", report.head.p50, report.head.p99);
+        let first = |report: &Report| format!("{:.2} / {:.2}", report.first.p50, report.first.p99);
         let gaps = |report: &Report| {
             let gap = &report.gap;
             format!("{:.2} / {:.2} / {:.2}", gap.p50, gap.p99, gap.max)
@@ -114,8 +114,8 @@ pub(crate) fn paced(out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
                 cell.load.connections.to_string(),
                 format!("{:.1}", direct.requests_per_s),
                 format!("{:.1}", through.requests_per_s),
-                heads(direct),
-                heads(through),
+                first(direct),
+                first(through),
                 gaps(direct),
                 gaps(through),
                 millis(cpu.sum()),
