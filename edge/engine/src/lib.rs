@@ -11,6 +11,15 @@
 //! and calls in the text, `openai` writes the answer. `model` is the only place that knows
 //! llama.cpp; everything else compiles and is tested without it (cargo feature `llama`).
 //!
+//! Beyond OpenAI's parameters it takes `top_k`, `min_p`, `min_tokens`, `ignore_eos` and
+//! `chat_template_kwargs` (named as in vLLM and llama.cpp's server), and `json_schema` in
+//! `/v1/completions`. Differences to OpenAI: `max_tokens` may exceed the context, the answer
+//! then ends there with `finish_reason: "length"`; a forced call always ends with
+//! `"tool_calls"`; `parallel_tool_calls` makes a forced answer a list only if it is sent as
+//! true; objects of a schema that list their properties admit no others unless
+//! `additionalProperties` is given; a model whose template knows no tools is told about them
+//! in the system message and answers calls between `<tool_call>` and `</tool_call>`.
+//!
 //! Invariants:
 //! - A model file is loaded only after all of it was hashed, from the handle it was hashed
 //!   through.

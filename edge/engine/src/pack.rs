@@ -130,17 +130,15 @@ fn copy_counting(
     output: &mut impl Write,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<u64> {
-    let mut chunk = vec![0_u8; 1 << 20];
+    const STEP_BYTES: u64 = 1 << 20;
     let mut done_bytes = 0_u64;
     loop {
-        let count = match input.read(&mut chunk) {
-            Ok(0) => return Ok(done_bytes),
-            Ok(count) => count,
-            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => continue,
-            Err(fault) => return Err(fault),
-        };
-        output.write_all(chunk.get(..count).unwrap_or_default())?;
-        done_bytes = done_bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        // Decompression hands out a few kilobytes at a time; progress is told once a mebibyte.
+        let count = io::copy(&mut input.by_ref().take(STEP_BYTES), output)?;
+        if count == 0 {
+            return Ok(done_bytes);
+        }
+        done_bytes = done_bytes.saturating_add(count);
         progress(done_bytes);
     }
 }

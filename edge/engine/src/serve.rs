@@ -47,6 +47,7 @@ mod running {
 
     use tokio::net::TcpListener;
     use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+    use tokio::task::JoinHandle;
 
     use crate::config::EngineConfig;
     use crate::event::EngineEvent;
@@ -86,33 +87,16 @@ mod running {
         observer(EngineEvent::Listening { addr });
         let (phase, phase_seen) = watch::channel(Phase::Loading(0.0));
         let desk = Desk {
-            config: config.clone(),
-            observer: Arc::clone(&observer),
+            config,
+            observer,
             phase: Arc::new(phase),
             metrics: Arc::new(Metrics::default()),
             stop: Arc::new(AtomicBool::new(false)),
         };
-        let places = config.max_sequences.saturating_add(config.max_queued);
-        let shared = Arc::new(Shared {
-            phase: phase_seen,
-            metrics: Arc::clone(&desk.metrics),
-            places: Arc::new(Semaphore::new(usize::try_from(places).unwrap_or(usize::MAX))),
-            started_s: now_s(),
-            config,
-        });
-        let count = usize::try_from(shared.config.max_connections).unwrap_or(usize::MAX);
-        let connections = Arc::new(Semaphore::new(count));
-        let (stop_accepting, stop_seen) = watch::channel(false);
-        let accepting = tokio::spawn(accept_all(
-            listener,
-            Arc::clone(&shared),
-            Arc::clone(&connections),
-            stop_seen,
-        ));
+        let network = Network::open(&desk, listener, phase_seen);
         let (work, waiting_work) = mpsc::unbounded_channel();
         let (ended, mut thread_ended) = oneshot::channel();
-        let thread_desk = desk.clone();
-        let thread_work = work.clone();
+        let (thread_desk, thread_work) = (desk.clone(), work.clone());
         let thread = std::thread::Builder::new()
             .name("engine-decode".to_owned())
             .spawn(move || {
@@ -121,24 +105,18 @@ mod running {
                 let _ = ended.send(outcome);
             })
             .map_err(|fault| EngineFault::DecodingThread { reason: fault.to_string() })?;
-        let mut outcome = None;
-        tokio::select! {
-            () = shutdown => {}
-            result = &mut thread_ended => outcome = Some(result),
-        }
-        observer(EngineEvent::Stopping);
+        let early = tokio::select! {
+            () = shutdown => None,
+            result = &mut thread_ended => Some(result),
+        };
+        (desk.observer)(EngineEvent::Stopping);
         desk.phase.send_replace(Phase::Stopping);
-        let _ = stop_accepting.send(true);
-        let grace = Duration::from_millis(shared.config.shutdown_grace_ms);
-        if outcome.is_none() {
-            let all = connections.acquire_many(u32::try_from(count).unwrap_or(u32::MAX));
-            // Whoever is not done by then is cut off.
-            let _ = tokio::time::timeout(grace, all).await;
-        }
+        // Without the thread nothing can be finished, so nothing is waited for.
+        let grace_ms = if early.is_none() { desk.config.shutdown_grace_ms } else { 0 };
+        network.close(Duration::from_millis(grace_ms)).await;
         desk.stop.store(true, Ordering::Release);
         let _ = work.send(Work::Wake);
-        let _ = accepting.await;
-        let result = match outcome {
+        let result = match early {
             Some(result) => result,
             None => thread_ended.await,
         };
@@ -148,6 +126,44 @@ mod running {
             let reason = "it panicked; its message is on standard error".to_owned();
             Err(EngineFault::DecodingThread { reason })
         })
+    }
+
+    /// The listener and all connections.
+    struct Network {
+        connections: Arc<Semaphore>,
+        connections_max: u32,
+        stop: watch::Sender<bool>,
+        accepting: JoinHandle<()>,
+    }
+
+    impl Network {
+        fn open(desk: &Desk, listener: TcpListener, phase: watch::Receiver<Phase>) -> Self {
+            let config = &desk.config;
+            let places = config.max_sequences.saturating_add(config.max_queued);
+            let shared = Arc::new(Shared {
+                phase,
+                metrics: Arc::clone(&desk.metrics),
+                places: Arc::new(Semaphore::new(usize::try_from(places).unwrap_or(usize::MAX))),
+                started_s: now_s(),
+                config: config.clone(),
+            });
+            let connections_max = config.max_connections;
+            let count = usize::try_from(connections_max).unwrap_or(usize::MAX);
+            let connections = Arc::new(Semaphore::new(count));
+            let (stop, stop_seen) = watch::channel(false);
+            let accepting =
+                tokio::spawn(accept_all(listener, shared, Arc::clone(&connections), stop_seen));
+            Self { connections, connections_max, stop, accepting }
+        }
+
+        /// Accepts no more, and waits for the connections under way, but not for ever: what
+        /// is left ends when the decoding thread drops its jobs.
+        async fn close(self, grace: Duration) {
+            let _ = self.stop.send(true);
+            let all = self.connections.acquire_many(self.connections_max);
+            let _ = tokio::time::timeout(grace, all).await;
+            let _ = self.accepting.await;
+        }
     }
 
     /// Loads the model and decodes until the stop flag is set.

@@ -152,8 +152,7 @@ fn without_tools(messages: &[Message], tools: &[Tool]) -> Vec<Message> {
     plain
 }
 
-/// What the model is told about tools when its template says nothing. Documented in
-/// `docs/` for those who compare answers.
+/// What the model is told about tools when its template says nothing.
 fn explain(tools: &[Tool]) -> String {
     let list: Vec<String> = tools.iter().map(|tool| python_json(&tool.raw)).collect();
     format!(

@@ -192,7 +192,9 @@ impl Active {
         logits: &[f32],
         context: &StepContext<'_>,
     ) -> Result<Progress, SampleFault> {
-        let may_not_end = self.job.ignore_end || self.generated < self.job.tokens_min;
+        // A grammar knows best where its document ends.
+        let may_not_end = self.job.constraint.is_none()
+            && (self.job.ignore_end || self.generated < self.job.tokens_min);
         let forbidden = if may_not_end { context.end_tokens } else { &[] };
         let token = self.sampler.sample(logits, forbidden, self.job.constraint.as_mut())?;
         let logprobs = self.job.logprobs.map(|top| position_logprobs(logits, token, top));

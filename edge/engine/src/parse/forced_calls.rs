@@ -121,7 +121,7 @@ mod tests {
     fn one_call_and_several_are_read() {
         let one = r#"{"name": "f", "arguments": {"a": "}\"{", "b": [{}]}}"#;
         let expected = ("f".to_owned(), r#"{"a": "}\"{", "b": [{}]}"#.to_owned());
-        assert_eq!(read(one, 1), [expected.clone()]);
+        assert_eq!(read(one, 1), vec![expected.clone()]);
         assert_eq!(read(&format!("[{one}, {one}]"), 3), [expected.clone(), expected]);
         assert_eq!(read(r#"{"name": "f", "arguments": {"a""#, 2)[0].1, r#"{"a""#);
         assert!(read(r#"{"name": "f"#, 2).is_empty());

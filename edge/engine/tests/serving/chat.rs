@@ -1,5 +1,6 @@
 //! `/v1/chat/completions`: text, streams, choices, stops, seeds, log-probabilities.
 
+use cocoon_engine::tiny_gguf::{CHATML_TEMPLATE, TinyModel};
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, joined_content};
@@ -208,5 +209,25 @@ async fn parts_null_content_and_unknown_members_are_taken() {
     });
     let answer = rig.post("/v1/chat/completions", &body).await.ok();
     assert_eq!(answer["usage"]["completion_tokens"], 3);
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reasoning_stands_beside_the_content_and_is_counted() {
+    let template = format!("{CHATML_TEMPLATE}{{{{ '<think>' }}}}");
+    let model = TinyModel { chat_template: Some(template), ..TinyModel::default() };
+    let rig = Rig::start_with(&model, |_| {}).await;
+    let answer = rig.chat("x", json!({"ignore_eos": true})).await.ok();
+    let message = &answer["choices"][0]["message"];
+    assert!(!message["reasoning_content"].as_str().unwrap().is_empty());
+    assert_eq!(message["content"], "");
+    assert_eq!(answer["usage"]["completion_tokens_details"]["reasoning_tokens"], 16);
+    let options = json!({"ignore_eos": true, "stream": true});
+    let chunks = rig.chat("x", options).await.chunks();
+    let reasoning: String = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["reasoning_content"].as_str())
+        .collect();
+    assert_eq!(reasoning, message["reasoning_content"]);
     rig.stop().await.unwrap();
 }
