@@ -19,6 +19,7 @@ mod fallback;
 mod fault;
 mod follow;
 mod http;
+mod https;
 mod lite;
 mod node;
 mod record;

@@ -1,15 +1,17 @@
 //! A chain behind an HTTP server that speaks toncenter v2. The server is believed: use it for a
 //! local chain, for show, or as a marked fallback.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cocoon_localchain::{GetterOutput, StackEntry};
-use cocoon_units::{Address, Nanoton, UnixSeconds};
+use cocoon_units::{Address, Nanoton, Secret, UnixSeconds};
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -21,6 +23,7 @@ use tycho_types::cell::Cell;
 use crate::account::{Account, AccountStatus, Head, TransactionId};
 use crate::chain::{Answer, Chain, Trust};
 use crate::http::stack;
+use crate::https::Tls;
 use crate::{ChainFault, TransactionRecord};
 
 /// Largest answer read, in bytes.
@@ -32,28 +35,55 @@ const PAGE: usize = 32;
 /// Most transactions walked back over in one call.
 const WALK_MAX: usize = 10_000;
 
-/// A server that speaks toncenter v2 over plain HTTP.
+/// A server that speaks toncenter v2, over HTTP or HTTPS.
 pub struct Toncenter {
     endpoint: Uri,
     client: Client<HttpConnector, Full<Bytes>>,
+    tls: Option<Tls>,
+    api_key: Option<Secret<String>>,
 }
 
 impl Toncenter {
-    /// A server by the address of its JSON-RPC interface, `http://host:port/api/v2/jsonRPC`.
+    /// A server by the address of its JSON-RPC interface, `https://host/api/v2/jsonRPC`. Over
+    /// HTTPS the system's certificate authorities vouch for it.
     ///
     /// # Errors
-    /// [`ChainFault::Refused`] when the text is no such address.
+    /// [`ChainFault::Refused`] when the text is no such address, or the system has no
+    /// certificate authorities.
     pub fn new(endpoint: &str) -> Result<Self, ChainFault> {
+        Self::open(endpoint, None)
+    }
+
+    /// The same, with certificate authorities of one's own: a PEM file.
+    ///
+    /// # Errors
+    /// As [`Toncenter::new`].
+    pub fn with_authorities(endpoint: &str, file: &Path) -> Result<Self, ChainFault> {
+        Self::open(endpoint, Some(file))
+    }
+
+    /// Sends a key with each request, which lifts the server's limits.
+    #[must_use]
+    pub fn with_api_key(mut self, key: Secret<String>) -> Self {
+        self.api_key = Some(key);
+        self
+    }
+
+    fn open(endpoint: &str, authorities: Option<&Path>) -> Result<Self, ChainFault> {
         let refused = |reason: String| ChainFault::Refused { server: endpoint.to_owned(), reason };
         let uri: Uri = endpoint.parse().map_err(|error| refused(format!("no URL: {error}")))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
-            return Err(refused("give an address like http://host:port/api/v2/jsonRPC".to_owned()));
-        }
+        let tls = match (uri.scheme_str(), authorities) {
+            (Some("http"), _) => Ok(None),
+            (Some("https"), None) => Tls::system().map(Some),
+            (Some("https"), Some(file)) => Tls::trusting(file).map(Some),
+            _ => return Err(refused("give an address like https://host/api/v2/jsonRPC".into())),
+        };
+        let tls = tls.map_err(|fault| refused(fault.to_string()))?;
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(3)));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { endpoint: uri, client })
+        Ok(Self { endpoint: uri, client, tls, api_key: None })
     }
 
     async fn call(&self, method: &str, params: Value) -> Result<Value, ChainFault> {
@@ -79,15 +109,23 @@ impl Toncenter {
     }
 
     async fn exchange(&self, body: String) -> Result<(StatusCode, Bytes), ChainFault> {
-        let request = Request::post(self.endpoint.clone())
+        let mut request = Request::post(self.endpoint.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| self.refused(error.to_string()))?;
-        let response = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| self.unreachable(chain_of(&error)))?;
+        if let Some(key) = &self.api_key {
+            let mut key = HeaderValue::from_str(key.expose())
+                .map_err(|_| self.refused("the API key has odd characters"))?;
+            key.set_sensitive(true);
+            request.headers_mut().insert("x-api-key", key);
+        }
+        let response = match &self.tls {
+            Some(tls) => tls.send(request).await.map_err(|error| self.unreachable(error))?,
+            None => {
+                let sent = self.client.request(request).await;
+                sent.map_err(|error| self.unreachable(chain_of(&error)))?
+            }
+        };
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
             .collect()
