@@ -1,5 +1,6 @@
 //! From a worker's answer to the client's (protocol notes 3.7).
 
+use cocoon_ledger::ClientStatus;
 use cocoon_schedule::{Outcome, Ticket};
 use cocoon_units::{AdjustedUsage, Coefficient, Multiplier, PriceTable, Tokens};
 use cocoon_wire::client::{Debug, Times};
@@ -86,7 +87,16 @@ impl Proxy {
             }
         };
         let (start, stop) = (stamp(request.started.unix_us), stamp(now.unix_us));
-        for (name, value) in [("X-Cocoon-Proxy-Start", &start), ("X-Cocoon-Proxy-End", &stop)] {
+        // Who answers, by what its evidence proved: the client shows it to its user.
+        let worker = request
+            .worker
+            .as_ref()
+            .and_then(|assigned| self.workers.get(&assigned.conn))
+            .and_then(|worker| worker.image)
+            .map(|image| image.to_string());
+        let worker = worker.as_ref().map(|image| ("X-Cocoon-Worker", image));
+        let times = [("X-Cocoon-Proxy-Start", &start), ("X-Cocoon-Proxy-End", &stop)];
+        for (name, value) in times.into_iter().chain(worker) {
             let value = Blob(value.as_bytes());
             response.headers.push(Header { name: Text::from(name), value });
         }
@@ -218,6 +228,10 @@ impl Proxy {
             listener.error(out, request.begun.is_some(), code, text, closing);
         }
         self.push_payments(&request, request.worker, Tokens::ZERO, out);
+        // A client that wants its money back may have waited for this end alone.
+        if self.books.client(request.client).is_some_and(|c| c.status() == ClientStatus::Closing) {
+            self.settle_client(request.client, out);
+        }
         self.pool.finish(ticket, outcome, now.ms);
         self.follow_pool(now, out);
     }

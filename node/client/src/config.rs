@@ -1,6 +1,7 @@
 //! The client's configuration, and how the reference's own file becomes one.
 
 use cocoon_host::config::{ConfigFault, address, count};
+use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
 use cocoon_units::{Address, Secret};
 use cocoon_wire::config::ClientRunner;
@@ -19,6 +20,8 @@ pub struct ClientConfig {
     pub proxy_connections: u32,
     /// How to come to them.
     pub transport: Transport,
+    /// Which evidence this node shows and demands.
+    pub evidence: EvidenceConfig,
     /// Highest proof of work done for a proxy, bits.
     pub work_bits_max: u8,
     /// Registry of a network without a chain.
@@ -44,6 +47,7 @@ impl Default for ClientConfig {
             secret_file: None,
             proxy_connections: 1,
             transport: Transport::Direct,
+            evidence: EvidenceConfig::None,
             work_bits_max: 28,
             network_file: PathBuf::new(),
             root: String::new(),

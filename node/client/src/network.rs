@@ -86,7 +86,7 @@ impl Network {
         snapshot.extend(channels.snapshot().iter().map(ChannelRecord::encode));
         let (books, book_events) = opening.start(snapshot)?;
 
-        let presence = Presence::start(&key, stop).map_err(NetworkFault::Certificate)?;
+        let presence = Presence::start(&key, &config.evidence, stop).map_err(NetworkFault::Certificate)?;
         let (sender, events) = channel(EVENTS_MAX);
         let links = Links::new(LinkSettings::default(), sender);
         let route = presence.route(&config.transport, config.work_bits_max);
@@ -98,7 +98,7 @@ impl Network {
             identity: Arc::new(identity(config, checked, root)),
             channels,
             proxies: Default::default(),
-            requests: Requests::new(cancels),
+            requests: Requests::new(cancels, config.evidence.tee_kind()),
             books,
             counts: Counts::default(),
         };

@@ -40,6 +40,7 @@ pub(crate) struct Request {
 pub(crate) struct Requests {
     open: HashMap<RequestId, Request>,
     cancels: UnboundedSender<RequestId>,
+    tee_kind: &'static str,
 }
 
 /// What an event leaves to do.
@@ -52,9 +53,10 @@ pub(crate) enum Left {
 }
 
 impl Requests {
-    /// None open. `cancels` learns of readers that went away.
-    pub(crate) fn new(cancels: UnboundedSender<RequestId>) -> Self {
-        Self { open: HashMap::new(), cancels }
+    /// None open. `cancels` learns of readers that went away; `tee_kind` is what the network's
+    /// machines are, as far as this node's own evidence tells.
+    pub(crate) fn new(cancels: UnboundedSender<RequestId>, tee_kind: &'static str) -> Self {
+        Self { open: HashMap::new(), cancels, tee_kind }
     }
 
     pub(crate) fn insert(&mut self, id: RequestId, request: Request) {
@@ -144,7 +146,7 @@ impl Requests {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
             worker: WorkerSeen {
                 measurement: text_of(headers, WORKER_HEADER),
-                tee_kind: String::new(),
+                tee_kind: self.tee_kind.to_owned(),
                 proxy_measurement: request.proxy_measurement.clone(),
             },
             headers: header_map(headers),

@@ -5,6 +5,7 @@
 pub mod books;
 pub mod clock;
 pub mod config;
+pub mod evidence;
 pub mod keys;
 pub mod network;
 pub mod peers;

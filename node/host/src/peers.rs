@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ConfigFault;
+use crate::evidence::{EvidenceConfig, Trust};
 use crate::{Stop, clock};
 
 /// How far a certificate's start is set back: peers of the reference compare it with their own
@@ -50,35 +51,66 @@ impl Transport {
     }
 }
 
+/// Whom a listening port admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// Whoever shows a key: clients, who prove nothing about their machines.
+    Anybody,
+    /// Peers whose evidence the node's rule accepts.
+    Attested,
+}
+
 /// A node's own key with a certificate that is renewed while the node runs.
 #[derive(Clone, Debug)]
 pub struct Presence {
-    security: Security,
+    credentials: CredentialsHolder,
+    trust: Trust,
 }
 
 impl Presence {
-    /// Makes the certificate and keeps it fresh until `stop`.
+    /// Makes the certificate, with the node's evidence, and keeps both fresh until `stop`.
     ///
     /// # Errors
-    /// The text says what is wrong with the key.
-    pub fn start(seed: &Secret<[u8; 32]>, stop: &Stop) -> Result<Self, String> {
+    /// The text says what is wrong with the key or the evidence.
+    pub fn start(
+        seed: &Secret<[u8; 32]>,
+        evidence: &EvidenceConfig,
+        stop: &Stop,
+    ) -> Result<Self, String> {
         let key = NodeKey::from_seed(seed.expose()).map_err(|fault| fault.to_string())?;
-        let holder = CredentialsHolder::new(certificate(&key)?);
-        let renewed = holder.clone();
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stop.asked() => return,
-                    () = tokio::time::sleep(RENEW_EVERY) => {}
-                }
-                match certificate(&key) {
-                    Ok(fresh) => renewed.replace(fresh),
-                    Err(fault) => tracing::error!(%fault, "certificate was not renewed"),
-                }
+        let trust = Trust::new(evidence)?;
+        let credentials = CredentialsHolder::new(certificate(&key, &trust)?);
+        let presence = Self { credentials, trust };
+        tokio::spawn(presence.clone().renew_for_ever(key, stop.clone()));
+        Ok(presence)
+    }
+
+    async fn renew_for_ever(self, key: NodeKey, stop: Stop) {
+        loop {
+            tokio::select! {
+                () = stop.asked() => return,
+                () = tokio::time::sleep(RENEW_EVERY) => {}
             }
-        });
-        Ok(Self { security: Security::new(holder, Arc::new(AnyPeer)) })
+            let (key, trust) = (key.clone(), self.trust.clone());
+            // A quote takes a platform tens of milliseconds.
+            let fresh = tokio::task::spawn_blocking(move || {
+                trust.renew()?;
+                certificate(&key, &trust)
+            });
+            match fresh.await {
+                Ok(Ok(fresh)) => self.credentials.replace(fresh),
+                Ok(Err(fault)) => tracing::error!(%fault, "certificate was not renewed"),
+                Err(fault) => tracing::error!(%fault, "certificate was not renewed"),
+            }
+        }
+    }
+
+    fn security(&self, admit: Admit) -> Security {
+        let policy = match admit {
+            Admit::Anybody => Arc::new(AnyPeer),
+            Admit::Attested => self.trust.policy(),
+        };
+        Security::new(self.credentials.clone(), policy)
     }
 
     /// The way to proxies. `work_bits_max` bounds the proof of work done for one.
@@ -86,7 +118,7 @@ impl Presence {
     pub fn route(&self, transport: &Transport, work_bits_max: u8) -> Route {
         match transport {
             Transport::Direct => {
-                let mut connector = Connector::new(self.security.clone());
+                let mut connector = Connector::new(self.security(Admit::Attested));
                 connector.work_bits_max = work_bits_max;
                 Route::Direct(Box::new(connector))
             }
@@ -97,10 +129,10 @@ impl Presence {
 
     /// What stands before a listening port. `work_bits` is demanded of every peer.
     #[must_use]
-    pub fn entry(&self, transport: &Transport, work_bits: u8) -> Entry {
+    pub fn entry(&self, transport: &Transport, work_bits: u8, admit: Admit) -> Entry {
         match transport {
             Transport::Direct => {
-                let mut acceptor = Acceptor::new(self.security.clone());
+                let mut acceptor = Acceptor::new(self.security(admit));
                 acceptor.work_bits = work_bits;
                 Entry::Direct(Box::new(acceptor))
             }
@@ -110,7 +142,10 @@ impl Presence {
     }
 }
 
-fn certificate(key: &NodeKey) -> Result<Credentials, String> {
-    let request = CertificateRequest::new(clock::now_ms() / 1000, BACKDATE_S);
+fn certificate(key: &NodeKey, trust: &Trust) -> Result<Credentials, String> {
+    let request = CertificateRequest {
+        evidence: trust.evidence(key.public_key())?,
+        ..CertificateRequest::new(clock::now_ms() / 1000, BACKDATE_S)
+    };
     Credentials::make(key.clone(), &request).map_err(|fault| fault.to_string())
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cocoon_host::config::{ConfigFault, address, local_port};
+use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
 use cocoon_units::{Address, Nanoton, Secret};
 use cocoon_wire::config::ProxyRunner;
@@ -24,6 +25,8 @@ pub struct ProxyConfig {
     pub listen_clients: SocketAddr,
     /// How peers come in: directly, through a reverse router on this machine, or plain.
     pub transport: Transport,
+    /// Which evidence this node shows and demands.
+    pub evidence: EvidenceConfig,
     /// Proof of work demanded of every peer that comes directly, bits.
     pub work_bits: u8,
     /// Registry of a network without a chain.
@@ -65,6 +68,7 @@ impl Default for ProxyConfig {
             listen_workers: SocketAddr::from(([0, 0, 0, 0], 11_001)),
             listen_clients: SocketAddr::from(([0, 0, 0, 0], 11_002)),
             transport: Transport::Direct,
+            evidence: EvidenceConfig::None,
             work_bits: 20,
             network_file: PathBuf::new(),
             root: String::new(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_host::peers::{Presence, Transport};
+use cocoon_host::peers::{Admit, Presence, Transport};
 use cocoon_host::{Books, BooksEvent, Stop, clock, keys, network};
 use cocoon_ledger::Record;
 use cocoon_link::{LinkSettings, Links, Listener, PortLimits};
@@ -74,10 +74,10 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
     let mut turn = Turn::new(machine, books, links.clone(), root);
     turn.begin(&mut disk).await?;
     let tls_key = keys::load_or_make(&config.data_dir.join("tls.key"))?;
-    let presence = Presence::start(&tls_key, &stop).map_err(RunFault::Certificate)?;
+    let presence = Presence::start(&tls_key, &config.evidence, &stop).map_err(RunFault::Certificate)?;
     let ports = Ports { links: &links, presence: &presence, config: &config };
-    let workers = ports.open(config.listen_workers, turn::WORKERS, "workers").await?;
-    let clients = ports.open(config.listen_clients, turn::CLIENTS, "clients").await?;
+    let workers = ports.open(config.listen_workers, turn::WORKERS, Admit::Attested, "workers").await?;
+    let clients = ports.open(config.listen_clients, turn::CLIENTS, Admit::Anybody, "clients").await?;
     let (desk, questions) = Desk::new();
     // Pages outlive the request to stop: they show how the end goes.
     let pages_stop = Stop::new();
@@ -150,9 +150,10 @@ impl Ports<'_> {
         &self,
         address: SocketAddr,
         tag: cocoon_link::Tag,
+        admit: Admit,
         what: &'static str,
     ) -> Result<Listener, RunFault> {
-        let entry = self.presence.entry(&self.config.transport, self.config.work_bits);
+        let entry = self.presence.entry(&self.config.transport, self.config.work_bits, admit);
         let limits = match self.config.transport {
             Transport::Direct if !address.ip().is_loopback() => PortLimits::public(),
             _ => PortLimits::local(),

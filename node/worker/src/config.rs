@@ -1,6 +1,7 @@
 //! The worker's configuration, and how the reference's own file becomes one.
 
 use cocoon_host::config::{ConfigFault, address, count, local_port};
+use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
 use cocoon_units::{Address, Coefficient, ModelName};
 use cocoon_wire::config::WorkerRunner;
@@ -28,6 +29,8 @@ pub struct WorkerConfig {
     pub proxy_connections: u32,
     /// How to come to them.
     pub transport: Transport,
+    /// Which evidence this node shows and demands.
+    pub evidence: EvidenceConfig,
     /// Highest proof of work done for a proxy, bits.
     pub work_bits_max: u8,
     /// Registry of a network without a chain.
@@ -61,6 +64,7 @@ impl Default for WorkerConfig {
             forward_to: "http://127.0.0.1:8000".into(),
             proxy_connections: 1,
             transport: Transport::Direct,
+            evidence: EvidenceConfig::None,
             work_bits_max: 28,
             network_file: PathBuf::new(),
             root: String::new(),

@@ -73,7 +73,7 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
     let (channels, books, book_events) = open_books(&config.data_dir)?;
 
-    let presence = Presence::start(&key, stop).map_err(WorkerFault::Certificate)?;
+    let presence = Presence::start(&key, &config.evidence, stop).map_err(WorkerFault::Certificate)?;
     let (sender, events) = channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), sender);
     let route = presence.route(&config.transport, config.work_bits_max);

@@ -5,9 +5,10 @@ use cocoon_client::ClientConfig;
 use cocoon_contract::boc;
 use cocoon_contract::code::Codes;
 use cocoon_gateway::GatewayConfig;
+use cocoon_host::evidence::{EvidenceConfig, simulated_image_hash};
 use cocoon_host::keys;
 use cocoon_proxy::ProxyConfig;
-use cocoon_units::{Address, AddressForm};
+use cocoon_units::{Address, AddressForm, ModelName, PublicKey};
 use cocoon_worker::WorkerConfig;
 use serde_json::json;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -24,6 +25,10 @@ use crate::roles::GatewayNode;
 const MARK: &str = "cocoon-up.txt";
 /// Proof of work that the local proxy asks for, bits: the protocol's step, without its price.
 const LOCAL_WORK_BITS: u8 = 4;
+/// Names of the simulated images.
+const PROXY_IMAGE: &str = "cocoon-proxy";
+const WORKER_IMAGE: &str = "cocoon-worker";
+const GATEWAY_IMAGE: &str = "cocoon-gateway";
 /// Queries that one worker runs at once.
 const WORKER_QUERIES: u32 = 1000;
 
@@ -103,7 +108,7 @@ impl Plan {
             proxy_http: *proxy_http,
             worker_http: worker_http.to_vec(),
         };
-        plan.write_network(options.price, *for_workers, *for_clients)?;
+        plan.write_network(options.price, model, *for_workers, *for_clients)?;
         plan.write_proxy(*for_workers, *for_clients)?;
         for number in 1..=worker_http.len() {
             plan.write_worker(number, model)?;
@@ -177,13 +182,23 @@ impl Plan {
         }
     }
 
-    fn write_network(&self, price: u32, for_workers: u16, for_clients: u16) -> Result<()> {
+    fn write_network(
+        &self,
+        price: u32,
+        model: &Model,
+        for_workers: u16,
+        for_clients: u16,
+    ) -> Result<()> {
         let codes = Codes::ours().context("the built-in contracts cannot be read")?;
         let hex = |code: Option<&cocoon_contract::code::Code>| {
             code.and_then(|code| code.cell()).map(|cell| hex::encode(boc::encode(cell)))
         };
+        let model_hash = ModelName::new(model.full_name()).map_err(mistake)?.hash();
         let network = json!({
             "@type": "rootConfig.pseudo",
+            "proxy_hashes": [self.image_hash(PROXY_IMAGE)?],
+            "worker_hashes": [self.image_hash(WORKER_IMAGE)?],
+            "model_hashes": [PublicKey(model_hash).to_base64()],
             "root_owner_address": self.text(self.address("root")?),
             "registered_proxies": [{
                 "@type": "rootConfig.registeredProxy",
@@ -211,10 +226,10 @@ impl Plan {
                 listen_workers: local(for_workers),
                 listen_clients: local(for_clients),
                 work_bits: LOCAL_WORK_BITS,
+                evidence: self.evidence(PROXY_IMAGE, 1),
                 network_file: self.network_file(),
                 root: self.text(self.address("root")?),
                 is_test: true,
-                check_worker_images: false,
                 data_dir: self.data_dir.join("node/proxy"),
                 http: Some(local(self.proxy_http)),
                 drain_s: 2,
@@ -239,7 +254,7 @@ impl Plan {
                 network_file: self.network_file(),
                 root: self.text(self.address("root")?),
                 is_test: true,
-                check_proxy_images: false,
+                evidence: self.evidence(WORKER_IMAGE, 100 + number as u64),
                 data_dir: self.data_dir.join("node").join(&name),
                 http: self.worker_http.get(number - 1).map(|port| local(*port)),
                 drain_s: 2,
@@ -256,11 +271,27 @@ impl Plan {
             network_file: self.network_file(),
             root: self.text(self.address("root")?),
             is_test: true,
-            check_proxy_images: false,
+            evidence: self.evidence(GATEWAY_IMAGE, 2),
             data_dir: self.data_dir.join("node/gateway"),
             ..ClientConfig::default()
         };
         self.write_config("gateway", &GatewayNode { http, network })
+    }
+
+    /// File of the development roots. They outlive `--fresh`: they name no user and no money.
+    fn roots(&self) -> PathBuf {
+        self.data_dir.join("simulated-roots")
+    }
+
+    fn evidence(&self, image: &str, machine: u64) -> EvidenceConfig {
+        EvidenceConfig::Simulated { roots: self.roots(), image: image.to_owned(), machine }
+    }
+
+    /// A simulated image's hash as the registry writes it.
+    fn image_hash(&self, image: &str) -> Result<String> {
+        let hash = simulated_image_hash(&self.roots(), image)
+            .map_err(|fault| anyhow::anyhow!("the simulated platform: {fault}"))?;
+        Ok(PublicKey(hash).to_base64())
     }
 
     /// An address of this network that stands for a wallet, from a key of its own.

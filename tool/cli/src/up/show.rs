@@ -110,7 +110,7 @@ impl Show {
                 "proxy_status": plan.proxy_status(),
                 "worker_status": plan.worker_status(),
                 "chain": "none",
-                "evidence": "none",
+                "evidence": "simulated",
             }));
         }
         let bold = |text: &str| self.paint("1", text);
@@ -137,8 +137,9 @@ impl Show {
         ));
         say(
             "  Or here, in another terminal: cocoon chat\n\n  This network has no chain: tokens are \
-             counted, signed and booked, but the coins are\n  make-believe. Its machines show no \
-             evidence: nothing on it is confidential.\n  Ctrl-C ends everything; a second start \
+             counted, signed and booked, but the coins are\n  make-believe. Its machines show \
+             simulated evidence: all checks run, but nothing on it is\n  confidential. \
+               Ctrl-C ends everything; a second start \
              goes on where this one ended.",
         );
     }
