@@ -138,9 +138,8 @@ impl Show {
         say(
             "  Or here, in another terminal: cocoon chat\n\n  This network has no chain: tokens are \
              counted, signed and booked, but the coins are\n  make-believe. Its machines show \
-             simulated evidence: all checks run, but nothing on it is\n  confidential. \
-               Ctrl-C ends everything; a second start \
-             goes on where this one ended.",
+             simulated evidence: every check runs, yet nothing on it\n  is confidential. Ctrl-C \
+             ends everything; a second start goes on where this one ended.",
         );
     }
 
