@@ -35,12 +35,7 @@ pub struct FormView {
 impl FormView {
     /// Looks into a form. The error is ready to be sent to the user.
     pub fn parse(content_type: &str, body: &[u8]) -> Result<FormView, ApiError> {
-        let boundary = boundary(content_type).ok_or_else(|| {
-            ApiError::invalid(
-                "content-type",
-                "The body must be multipart/form-data with a boundary.",
-            )
-        })?;
+        let boundary = boundary_of(content_type)?;
         let mut view = FormView {
             model: String::new(),
             stream: false,
@@ -112,12 +107,28 @@ impl FormView {
 }
 
 /// One part of a form.
-struct Part {
-    name: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The field's name.
+    pub name: String,
+    /// The name of the file that was sent, if one was.
+    pub file_name: Option<String>,
     /// The part's content.
-    data: Range<usize>,
+    pub data: Range<usize>,
     /// From its delimiter to the next one.
     whole: Range<usize>,
+}
+
+/// The parts of any form. The error is ready to be sent to the user.
+pub fn read_parts(content_type: &str, body: &[u8]) -> Result<Vec<Part>, ApiError> {
+    parts(body, &boundary_of(content_type)?)
+}
+
+fn boundary_of(content_type: &str) -> Result<String, ApiError> {
+    boundary(content_type).ok_or_else(|| {
+        let message = "The body must be multipart/form-data with a boundary.";
+        ApiError::invalid("content-type", message)
+    })
 }
 
 /// The boundary of a content type; at most 70 characters (RFC 2046, 5.1.1).
@@ -168,8 +179,9 @@ fn parts(body: &[u8], boundary: &str) -> Result<Vec<Part>, ApiError> {
         if data.start > data.end {
             return Err(broken());
         }
-        let name = field_name(head).ok_or_else(broken)?;
-        parts.push(Part { name, data, whole: mark..next });
+        let name = disposition(head, "name").ok_or_else(broken)?;
+        let file_name = disposition(head, "filename");
+        parts.push(Part { name, file_name, data, whole: mark..next });
     }
     let closed = marks.last().is_some_and(|mark| {
         body.get(mark + delimiter.len()..).is_some_and(|rest| rest.starts_with(b"--"))
@@ -177,15 +189,15 @@ fn parts(body: &[u8], boundary: &str) -> Result<Vec<Part>, ApiError> {
     if closed { Ok(parts) } else { Err(broken()) }
 }
 
-/// `name` of a part's `Content-Disposition`.
-fn field_name(head: &[u8]) -> Option<String> {
+/// A parameter of a part's `Content-Disposition`.
+fn disposition(head: &[u8], wanted: &str) -> Option<String> {
     let head = std::str::from_utf8(head).ok()?;
     let line = head.split("\r\n").find(|line| {
         line.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("content-disposition:"))
     })?;
     line.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("name").then(|| value.trim().trim_matches('"').to_owned())
+        name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"').to_owned())
     })
 }
 

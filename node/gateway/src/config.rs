@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::batches::BatchConfig;
+
 /// Settings of the gateway's HTTP side. Every field has a default; unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,6 +28,8 @@ pub struct GatewayConfig {
     pub allowed_origins: Vec<String>,
     /// Other names for models: what users ask for, what the network is asked for.
     pub model_aliases: BTreeMap<String, String>,
+    /// Where files and batches are kept; absent: there are none.
+    pub batches: Option<BatchConfig>,
     /// Limits on users.
     pub limits: Limits,
     /// What holds when a request does not say.
@@ -111,6 +115,7 @@ impl Default for GatewayConfig {
             keys_file: None,
             allowed_origins: Vec::new(),
             model_aliases: BTreeMap::new(),
+            batches: None,
             limits: Limits::default(),
             defaults: Defaults::default(),
         }

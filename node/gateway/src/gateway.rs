@@ -9,18 +9,20 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::batches::Batches;
 use crate::body::{AnswerBody, Content};
 use crate::config::GatewayConfig;
 use crate::connection::WorkGuard;
 use crate::failure::Refusal;
 use crate::idempotency::IdempotentAnswers;
 use crate::intake;
-use crate::keys::{KeyRing, KeyUse, KeysFault};
+use crate::keys::{KeyRing, KeyUse};
 use crate::metrics::Metrics;
 use crate::origin::OriginRule;
 use crate::pages;
 use crate::request_id::{self, RequestId};
 use crate::route::{Page, Route};
+use crate::serve::ServeFault;
 use crate::upstream::Upstream;
 
 /// A gateway: everything its connections share.
@@ -32,6 +34,7 @@ pub(crate) struct Gateway<U> {
     metrics: Arc<Metrics>,
     keys: Option<Arc<KeyRing>>,
     idempotent: Arc<IdempotentAnswers>,
+    batches: Option<Arc<Batches>>,
     closing: AtomicBool,
 }
 
@@ -50,11 +53,12 @@ pub(crate) struct Context {
 }
 
 impl<U: Upstream> Gateway<U> {
-    pub(crate) fn new(config: GatewayConfig, upstream: Arc<U>) -> Result<Gateway<U>, KeysFault> {
+    pub(crate) fn new(config: GatewayConfig, upstream: Arc<U>) -> Result<Gateway<U>, ServeFault> {
         let keys = match &config.keys_file {
             Some(path) if config.keys_required() => Some(Arc::new(KeyRing::open(path)?)),
             _ => None,
         };
+        let batches = config.batches.as_ref().map(Batches::open).transpose()?.map(Arc::new);
         let limits = &config.limits;
         let idempotent = Arc::new(IdempotentAnswers::new(
             limits.idempotent_answers,
@@ -67,6 +71,7 @@ impl<U: Upstream> Gateway<U> {
             metrics: Arc::new(Metrics::default()),
             keys,
             idempotent,
+            batches,
             closing: AtomicBool::new(false),
             config,
         })
@@ -96,6 +101,14 @@ impl<U: Upstream> Gateway<U> {
 
     pub(crate) fn idempotent(&self) -> &Arc<IdempotentAnswers> {
         &self.idempotent
+    }
+
+    pub(crate) fn batches(&self) -> Option<&Arc<Batches>> {
+        self.batches.as_ref()
+    }
+
+    pub(crate) fn keys(&self) -> Option<&Arc<KeyRing>> {
+        self.keys.as_ref()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -173,6 +186,7 @@ impl<U: Upstream> Gateway<U> {
             (Ok(key), Route::Inference(endpoint)) => {
                 return Box::pin(self.infer(endpoint, parts, body, key, context)).await;
             }
+            (Ok(key), Route::Batch(call)) => return self.batch_call(call, parts, body, key).await,
             (Err(refusal), _) => Err(refusal),
             (Ok(_), Route::Preflight) => Ok(pages::empty(StatusCode::NO_CONTENT)),
             (Ok(_), Route::Unknown) => Err(Box::new(Refusal::unknown_path())),
@@ -195,7 +209,7 @@ impl<U: Upstream> Gateway<U> {
             Route::Inference(_) if self.is_closing() => Err(Box::new(Refusal::closing())),
             // What monitors ask for is open; the rest tells of the operator's business.
             Route::Page(Page::Health | Page::Ready | Page::OpenApi) => Ok(None),
-            Route::Inference(_) | Route::Page(_) => self.check_key(headers),
+            Route::Inference(_) | Route::Page(_) | Route::Batch(_) => self.check_key(headers),
             Route::Preflight | Route::Unknown | Route::WrongMethod(_) => Ok(None),
         }
     }

@@ -278,7 +278,8 @@ impl Leader {
     }
 
     fn close(self, record: FinalRecord, bytes: usize) {
-        let unpaid = record.error.is_some() && record.cost.0 == 0;
+        // With bytes of an answer somebody may have been paid, whatever the record says.
+        let unpaid = record.error.is_some() && record.cost.0 == 0 && bytes == 0;
         if unpaid {
             self.answers.forget(&self.name, self.serial);
         }

@@ -56,7 +56,7 @@ impl<U: Upstream> Gateway<U> {
         let mut ticket = Ticket::take(self.metrics_shared(), key, endpoint, limits.requests)
             .ok_or_else(|| Box::new(Refusal::too_many_requests(limits.requests)))?;
         let timeout = order.request.timeout;
-        let deadline = (tokio::time::Instant::now() + timeout + GRACE, timeout);
+        let deadline = deadline(timeout);
         let shape = order.shape;
         let stream = match self.start(order.request, claim_name, deadline).await {
             Ok(stream) => stream,
@@ -197,6 +197,16 @@ impl<U: Upstream> Gateway<U> {
     }
 }
 
+/// The deadline of a request that begins now.
+pub(crate) fn deadline(timeout: Duration) -> Deadline {
+    (tokio::time::Instant::now() + timeout + GRACE, timeout)
+}
+
+/// What a passed deadline is told as.
+pub(crate) fn out_of_time((_, after): Deadline) -> UpstreamError {
+    UpstreamError::Timeout { after }
+}
+
 fn content(status: StatusCode, content: Content) -> Reply {
     let mut reply = Response::new(content);
     *reply.status_mut() = status;
@@ -204,7 +214,7 @@ fn content(status: StatusCode, content: Content) -> Reply {
 }
 
 /// Runs a request under the gateway's own clock, in case the network forgets its own.
-async fn run<U: Upstream>(
+pub(crate) async fn run<U: Upstream>(
     upstream: &Arc<U>,
     request: InferenceRequest,
     (until, timeout): Deadline,

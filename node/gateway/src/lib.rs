@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+mod atomic_file;
+pub mod batches;
 mod body;
 mod catalog;
 pub mod config;

@@ -3,6 +3,8 @@
 use cocoon_openai::Endpoint;
 use http::Method;
 
+use crate::batches::BatchCall;
+
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -10,6 +12,8 @@ pub(crate) enum Route {
     Inference(Endpoint),
     /// Answered here.
     Page(Page),
+    /// About files and batches.
+    Batch(BatchCall),
     /// A browser asks what it may do.
     Preflight,
     /// A path of ours with a method that it does not take; holds those it takes.
@@ -50,6 +54,11 @@ impl Route {
             } else {
                 Route::WrongMethod("POST, OPTIONS")
             };
+        }
+        match BatchCall::of(method, path) {
+            Some(Ok(call)) => return Route::Batch(call),
+            Some(Err(allow)) => return Route::WrongMethod(allow),
+            None => {}
         }
         let Some(page) = page(path) else { return Route::Unknown };
         // The reference answers its model list to POST too (protocol notes 4.1).

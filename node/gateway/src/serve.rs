@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::batches::VaultFault;
 use crate::config::{ConfigFault, GatewayConfig};
 use crate::connection::{Deadlines, Watched, Work};
 use crate::gateway::Gateway;
@@ -33,6 +34,9 @@ pub enum ServeFault {
     /// The file of API keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysFault),
+    /// The files of batches cannot be used.
+    #[error(transparent)]
+    Batches(#[from] VaultFault),
     /// The address cannot be listened on: another program has it, or it is not ours.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -98,6 +102,7 @@ impl<U: Upstream> Server<U> {
         let drain = Duration::from_millis(limits.drain_ms);
         let (closing, closed) = watch::channel(Closing::Open);
         let upkeep = tokio::spawn(self.gateway.clone().upkeep());
+        let batches = tokio::spawn(self.gateway.clone().run_batches());
         tokio::pin!(shutdown);
         loop {
             let accepted = tokio::select! {
@@ -116,6 +121,8 @@ impl<U: Upstream> Server<U> {
         }
         drop(self.listener);
         self.gateway.close();
+        // Requests of batches run again after a restart; people's requests go first.
+        batches.abort();
         closing.send_replace(Closing::Drain);
         drop(closed);
         // Every connection holds a receiver: when the last is gone, all have ended.

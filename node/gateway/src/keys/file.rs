@@ -1,12 +1,14 @@
 //! The file of API keys.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::atomic_file;
 
 /// Every key begins with this, so that a leaked one is recognised.
 const PREFIX: &str = "sk-cocoon-";
@@ -148,7 +150,7 @@ impl KeyFile {
 
     fn write(&self) -> Result<(), KeysFault> {
         let text = serde_json::to_vec_pretty(&self.content).map_err(io::Error::other);
-        text.and_then(|text| replace(&self.path, &text))
+        text.and_then(|text| atomic_file::replace(&self.path, &text))
             .map_err(|reason| KeysFault::File { path: self.path.clone(), reason })
     }
 }
@@ -160,18 +162,4 @@ pub(super) fn digest(key: &str) -> [u8; 32] {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Replaces a file at once: a crash leaves the old or the new one. Only the owner may read it.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&beside, path)
 }

@@ -11,6 +11,7 @@ use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, KeyFile, KeyRecord, KeysFault};
+use crate::atomic_file;
 use crate::failure::{Refusal, ton};
 use crate::gateway::{header_text, unix_seconds};
 
@@ -120,7 +121,7 @@ impl KeyRing {
             book.totals.clone()
         };
         let text = serde_json::to_vec_pretty(&totals).map_err(std::io::Error::other);
-        if let Err(fault) = text.and_then(|text| file::replace(&self.usage_path, &text)) {
+        if let Err(fault) = text.and_then(|text| atomic_file::replace(&self.usage_path, &text)) {
             self.book().changed = true;
             tracing::error!(%fault, "cannot write down what API keys used; will try again");
         }
@@ -139,10 +140,23 @@ impl KeyRing {
         };
         let digest = file::hex(&file::digest(text));
         let keys = ring.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(key) = keys.get(&digest).cloned() else {
+        let key = keys.get(&digest).cloned();
+        drop(keys);
+        KeyRing::accept(ring, key)
+    }
+
+    /// Accepts or refuses a key by its id, for work that goes on after the request.
+    pub(crate) fn by_id(ring: &Arc<KeyRing>, id: &str) -> Result<KeyUse, Box<Refusal>> {
+        let keys = ring.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let key = keys.values().find(|key| key.record.id == id).cloned();
+        drop(keys);
+        KeyRing::accept(ring, key)
+    }
+
+    fn accept(ring: &Arc<KeyRing>, key: Option<Arc<Key>>) -> Result<KeyUse, Box<Refusal>> {
+        let Some(key) = key else {
             return Err(unauthorized("This API key is not known here.", "invalid_api_key"));
         };
-        drop(keys);
         if key.record.revoked_s.is_some() {
             return Err(unauthorized("This API key was revoked.", "revoked_api_key"));
         }

@@ -1,0 +1,148 @@
+//! What is known of files and batches. Pure: time and ids are inputs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// How long a batch may take and its files are kept, seconds.
+pub(super) const WINDOW_S: u64 = 24 * 3600;
+
+/// All files and batches, by id.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Book {
+    pub(super) files: BTreeMap<String, FileRecord>,
+    pub(super) batches: BTreeMap<String, BatchRecord>,
+    /// Counts up, so that ids sort by age.
+    pub(super) serial: u64,
+}
+
+/// One file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct FileRecord {
+    pub(super) id: String,
+    /// Key that owns it; empty without keys.
+    pub(super) owner: String,
+    pub(super) name: String,
+    pub(super) purpose: String,
+    pub(super) bytes: u64,
+    pub(super) created_s: u64,
+}
+
+/// One batch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct BatchRecord {
+    pub(super) id: String,
+    pub(super) owner: String,
+    pub(super) endpoint: String,
+    pub(super) input_file: String,
+    pub(super) output_file: Option<String>,
+    pub(super) error_file: Option<String>,
+    pub(super) stage: Stage,
+    pub(super) created_s: u64,
+    pub(super) ended_s: Option<u64>,
+    pub(super) cancelled_s: Option<u64>,
+    pub(super) total: u64,
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+    pub(super) metadata: Option<Value>,
+    pub(super) faults: Vec<LineFault>,
+}
+
+/// How far a batch has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Stage {
+    /// Its input had faults: nothing was run.
+    Failed,
+    /// Requests run or wait.
+    InProgress,
+    /// A user gave it up; running requests end.
+    Cancelling,
+    /// Given up.
+    Cancelled,
+    /// Everything has an answer.
+    Completed,
+    /// The time was over before the end.
+    Expired,
+}
+
+/// What is wrong with a line of the input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LineFault {
+    pub(super) line: u64,
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+impl Book {
+    /// A new id that sorts behind all older ones.
+    pub(super) fn next_id(&mut self, prefix: &str, random: u64) -> String {
+        self.serial += 1;
+        format!("{prefix}{:08x}{random:016x}", self.serial)
+    }
+
+    /// The oldest batch with work left.
+    pub(super) fn next_work(&self) -> Option<BatchRecord> {
+        let open =
+            |batch: &&BatchRecord| matches!(batch.stage, Stage::InProgress | Stage::Cancelling);
+        self.batches.values().find(open).cloned()
+    }
+}
+
+impl FileRecord {
+    /// OpenAI's file object.
+    pub(super) fn show(&self) -> Value {
+        json!({
+            "id": self.id,
+            "object": "file",
+            "bytes": self.bytes,
+            "created_at": self.created_s,
+            "filename": self.name,
+            "purpose": self.purpose,
+            "status": "processed",
+        })
+    }
+}
+
+impl BatchRecord {
+    /// OpenAI's batch object.
+    pub(super) fn show(&self) -> Value {
+        let at = |stage: Stage| (self.stage == stage).then_some(self.ended_s).flatten();
+        let faults: Vec<Value> = self
+            .faults
+            .iter()
+            .map(|fault| {
+                json!({"code": fault.code, "line": fault.line, "message": fault.message, "param": null})
+            })
+            .collect();
+        let errors =
+            if faults.is_empty() { Value::Null } else { json!({"object": "list", "data": faults}) };
+        json!({
+            "id": self.id,
+            "object": "batch",
+            "endpoint": self.endpoint,
+            "errors": errors,
+            "input_file_id": self.input_file,
+            "completion_window": "24h",
+            "status": self.stage,
+            "output_file_id": self.output_file,
+            "error_file_id": self.error_file,
+            "created_at": self.created_s,
+            "in_progress_at": if self.stage == Stage::Failed { None } else { Some(self.created_s) },
+            "expires_at": self.expires_s(),
+            "finalizing_at": at(Stage::Completed),
+            "completed_at": at(Stage::Completed),
+            "failed_at": at(Stage::Failed),
+            "expired_at": at(Stage::Expired),
+            "cancelling_at": self.cancelled_s,
+            "cancelled_at": at(Stage::Cancelled),
+            "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
+            "metadata": self.metadata,
+        })
+    }
+
+    pub(super) fn expires_s(&self) -> u64 {
+        self.created_s.saturating_add(WINDOW_S)
+    }
+}
