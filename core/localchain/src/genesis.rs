@@ -37,7 +37,7 @@ pub struct Limits {
     pub block_transactions: u32,
     /// Blocks kept with their states, for proofs and look-ups; older ones are forgotten.
     pub kept_blocks: u32,
-    /// Transactions kept in all; the oldest are forgotten.
+    /// Transactions kept in all, and in all kept blocks; the oldest are forgotten.
     pub kept_transactions: u32,
     /// Largest amount the faucet gives at once, in nanoton.
     pub faucet_nanoton: u64,
@@ -49,7 +49,7 @@ impl Default for Limits {
             waiting_messages: 65_536,
             block_transactions: 16_384,
             kept_blocks: 4_096,
-            kept_transactions: 1_000_000,
+            kept_transactions: 200_000,
             faucet_nanoton: 1_000_000_000_000_000,
         }
     }

@@ -55,6 +55,8 @@ pub(crate) struct History {
     /// The first beat, kept for ever: its masterchain block is the key block of every proof.
     first: Option<Sealed>,
     blocks: VecDeque<Sealed>,
+    /// Transactions in `blocks`, counted.
+    in_blocks: usize,
     accounts: HashMap<HashBytes, VecDeque<Entry>>,
     order: VecDeque<(HashBytes, u64)>,
 }
@@ -71,6 +73,7 @@ impl History {
             zero,
             first: None,
             blocks: VecDeque::new(),
+            in_blocks: 0,
             accounts: HashMap::new(),
             order: VecDeque::new(),
         }
@@ -80,10 +83,25 @@ impl History {
         if sealed.seqno() == 1 {
             self.first = Some(sealed.clone());
         }
+        self.in_blocks = self.in_blocks.saturating_add(self.weight(&sealed));
         self.blocks.push_back(sealed);
-        while self.blocks.len() > self.kept_blocks {
-            self.blocks.pop_front();
+        // Full blocks are large: they are limited by what is in them besides.
+        while self.blocks.len() > self.kept_blocks
+            || (self.in_blocks > self.kept_transactions && self.blocks.len() > 1)
+        {
+            self.pop_block();
         }
+    }
+
+    fn pop_block(&mut self) {
+        if let Some(sealed) = self.blocks.pop_front() {
+            self.in_blocks = self.in_blocks.saturating_sub(self.weight(&sealed));
+        }
+    }
+
+    /// Transactions of a block, as far as they can be kept: a restored chain knows no others.
+    fn weight(&self, sealed: &Sealed) -> usize {
+        sealed.transactions.len().min(self.kept_transactions)
     }
 
     /// Drops the first beat from among the others when there is a gap after it.
@@ -93,7 +111,7 @@ impl History {
             blocks.front().is_some_and(|front| front.seqno() == 1) && second > 2
         };
         if has_gap(&self.blocks) {
-            self.blocks.pop_front();
+            self.pop_block();
         }
     }
 

@@ -234,7 +234,7 @@ fn a_trial_changes_nothing() {
 fn old_things_are_forgotten() {
     let mut genesis = Genesis::new([1; 32], BEGIN_MS);
     genesis.limits.kept_blocks = 3;
-    genesis.limits.kept_transactions = 2;
+    genesis.limits.kept_transactions = 4;
     let mut chain = LocalChain::new(&genesis).unwrap();
     for _ in 0..5 {
         chain.mint(address(1), Nanoton::TON).unwrap();
@@ -243,13 +243,30 @@ fn old_things_are_forgotten() {
     assert!(chain.sealed(1).is_some(), "the key block is kept for ever");
     assert!(chain.sealed(3).is_none());
     assert!(chain.sealed(4).is_some());
-    assert_eq!(chain.transactions(address(1), u64::MAX).count(), 2);
+    assert_eq!(chain.transactions(address(1), u64::MAX).count(), 4);
     assert!(chain.master_id(2).is_some(), "identities are kept for ever");
     let bytes = chain.snapshot().unwrap();
     let restored = LocalChain::restore(&bytes).unwrap();
-    assert_eq!(restored.transactions(address(1), u64::MAX).count(), 2);
+    assert_eq!(restored.transactions(address(1), u64::MAX).count(), 4);
     assert!(restored.sealed(1).is_some() && restored.sealed(3).is_none());
     assert_eq!(restored.snapshot().unwrap(), bytes);
+}
+
+#[test]
+fn full_blocks_are_forgotten_sooner() {
+    let mut genesis = Genesis::new([1; 32], BEGIN_MS);
+    genesis.limits.kept_transactions = 10;
+    let mut chain = LocalChain::new(&genesis).unwrap();
+    for _ in 0..4 {
+        for number in 0..6 {
+            chain.mint(address(number), Nanoton::TON).unwrap();
+        }
+        beat(&mut chain);
+    }
+    let head = chain.master_head().id.seqno;
+    assert!(chain.sealed(head).is_some() && chain.sealed(head - 1).is_none());
+    let bytes = chain.snapshot().unwrap();
+    assert_eq!(LocalChain::restore(&bytes).unwrap().snapshot().unwrap(), bytes);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub use chain::{Answer, Chain, Trust};
 pub use fallback::Fallback;
 pub use fault::{ChainFault, NodeFault};
 pub use follow::{Follower, Step};
-pub use lite::{GlobalConfig, GlobalFault, LiteServer, LiteServers, Network};
+pub use lite::{GlobalConfig, GlobalFault, LiteServer, LiteServers, Network, decode_lite};
 pub use node::{BEAT_MS, LocalNode, NodeConfig};
 pub use record::{MessageRecord, TransactionRecord};
 pub use serve::{ServeConfig, Serving, serve};

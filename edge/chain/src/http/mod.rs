@@ -119,6 +119,7 @@ async fn json_rpc(State(node): State<Arc<LocalNode>>, body: Bytes) -> Response {
 fn call(node: &LocalNode, method: &str, params: &Params) -> Result<Value, ApiFault> {
     match method {
         "getAddressInformation" => query::address_information(node, params),
+        "getExtendedAddressInformation" => query::extended_information(node, params),
         "getAddressBalance" => query::address_balance(node, params),
         "getAddressState" => query::address_state(node, params),
         "getWalletInformation" => query::wallet_information(node, params),

@@ -1,6 +1,6 @@
 //! Methods that read.
 
-use cocoon_localchain::{LocalChain, Sealed, method_id};
+use cocoon_localchain::{LocalChain, Sealed, StackEntry, method_id};
 use cocoon_units::{Address, AddressForm};
 use serde_json::{Value, json};
 use tycho_types::boc::Boc;
@@ -64,6 +64,28 @@ pub(crate) fn address_information(node: &LocalNode, params: &Params) -> Result<V
     }))
 }
 
+/// The older, nested form; contracts of known kinds are not taken apart.
+pub(crate) fn extended_information(node: &LocalNode, params: &Params) -> Result<Value, ApiFault> {
+    let Seen { account, block } = look(node, params)?;
+    let address = forms::friendly(account.address);
+    Ok(json!({
+        "@type": "fullAccountState",
+        "address": {"@type": "accountAddress", "account_address": address},
+        "balance": account.balance.0.to_string(),
+        "extra_currencies": [],
+        "last_transaction_id": forms::transaction_id(account.last),
+        "block_id": forms::block_id(&block),
+        "sync_utime": account.head.time.0,
+        "account_state": {
+            "@type": "raw.accountState",
+            "code": account.code.as_ref().map(forms::cell).unwrap_or_default(),
+            "data": account.data.as_ref().map(forms::cell).unwrap_or_default(),
+            "frozen_hash": "",
+        },
+        "revision": 0,
+    }))
+}
+
 pub(crate) fn address_balance(node: &LocalNode, params: &Params) -> Result<Value, ApiFault> {
     look(node, params).map(|seen| json!(seen.account.balance.0.to_string()))
 }
@@ -90,7 +112,7 @@ pub(crate) fn wallet_information(node: &LocalNode, params: &Params) -> Result<Va
             let method = method_id(method);
             let output = node.read(|chain| chain.run_getter(account.address, method, &[]))?;
             match output.stack.first() {
-                Some(cocoon_localchain::StackEntry::Int(value)) => u64::try_from(value).ok(),
+                Some(StackEntry::Int(value)) if output.exit_code == 0 => u64::try_from(value).ok(),
                 _ => None,
             }
         };

@@ -96,6 +96,8 @@ for (const [name, Wallet, seed] of wallets) {
     const info = await get(`/api/v2/getWalletInformation?address=${wallet.address}`);
     assert.equal(info.result.wallet, true);
     assert.equal(info.result.seqno, 2);
+    const extended = await get(`/api/v2/getExtendedAddressInformation?address=${wallet.address}`);
+    assert.equal(extended.result.account_state.code, state.code.toString("base64"));
 
     const list = await client.getTransactions(wallet.address, { limit: 10 });
     assert.equal(list.length, 3);
