@@ -151,7 +151,12 @@ impl Channels {
     ) -> Result<Option<ChannelRecord>, ChannelFault> {
         let kind = self.kind;
         let Some(channel) = self.channels.get_mut(&proxy) else { return Ok(None) };
-        let signed = payment.map(|bytes| channel.verify(kind, bytes)).transpose()?;
+        let signed = match payment {
+            // The payment we hold was verified when it came; proxies send it again and again.
+            Some(bytes) if channel.payment.as_deref() == Some(bytes) => Some(channel.books.signed()),
+            Some(bytes) => Some(channel.verify(kind, bytes)?),
+            None => None,
+        };
         let before = (channel.books.signed(), channel.books.durable(), channel.books.max());
         match channel.books.compare(&Statement { signed, durable, max }) {
             // A request may still be on its way to either side's books.
@@ -159,11 +164,12 @@ impl Channels {
             Err(difference) => return Err(difference.into()),
         }
         let now = (channel.books.signed(), channel.books.durable(), channel.books.max());
-        if now == before && channel.payment.is_some() {
+        let better = payment.filter(|_| now.0 > before.0 || channel.payment.is_none());
+        if now == before && better.is_none() {
             return Ok(None);
         }
-        if now.0 > before.0 || channel.payment.is_none() {
-            channel.payment = payment.map(<[u8]>::to_vec).or_else(|| channel.payment.take());
+        if let Some(better) = better {
+            channel.payment = Some(better.to_vec());
         }
         Ok(Some(ChannelRecord::Stated {
             proxy: proxy.hash,
@@ -227,8 +233,10 @@ impl Channels {
             }
             ChannelRecord::Stated { proxy, signed, durable, max, payment } => {
                 if let Some(channel) = self.channels.get_mut(&address(proxy)) {
+                    // A payment above what is durable stands after a write-off: the books know it
+                    // already, and a statement with both would contradict itself.
                     let statement = Statement {
-                        signed: Some(Tokens(*signed)),
+                        signed: (signed <= durable).then_some(Tokens(*signed)),
                         durable: Tokens(*durable),
                         max: Tokens(*max),
                     };
@@ -250,15 +258,28 @@ impl Channels {
                 proxy_key: channel.proxy_key.0,
                 own_contract: channel.own_contract.hash,
             });
-            let tokens = channel.books.own().0;
-            records.push(ChannelRecord::Finished { proxy: proxy.hash, tokens });
+            let (signed, durable) = (channel.books.signed().0, channel.books.durable().0);
+            if signed > durable {
+                // After a write-off below the payment: told in the order it happened.
+                records.push(ChannelRecord::Stated {
+                    proxy: proxy.hash,
+                    signed,
+                    durable: signed,
+                    max: signed,
+                    payment: None,
+                });
+                records.push(ChannelRecord::WrittenOff { proxy: proxy.hash, total: durable });
+            }
             records.push(ChannelRecord::Stated {
                 proxy: proxy.hash,
-                signed: channel.books.signed().0,
-                durable: channel.books.durable().0,
+                signed,
+                durable,
                 max: channel.books.max().0,
                 payment: channel.payment.clone(),
             });
+            // Last, since a write-off lowers the own count too.
+            let tokens = channel.books.own().0;
+            records.push(ChannelRecord::Finished { proxy: proxy.hash, tokens });
         }
         records
     }

@@ -250,8 +250,11 @@ impl ProxySession {
             && is_due(now_ms, ask_at_ms)
         {
             let query = self.query(&client::UpdatePaymentStatus {}, PAYMENT_TIMEOUT_MS, &mut turn);
-            self.phase =
-                Phase::Ready { asked: Some(query), ask_at_ms: now_ms + PAYMENT_EVERY_MS, models };
+            self.phase = Phase::Ready {
+                asked: Some(query),
+                ask_at_ms: now_ms.saturating_add(PAYMENT_EVERY_MS),
+                models,
+            };
         }
         turn
     }
@@ -378,8 +381,11 @@ impl ProxySession {
         };
         let (durable, max) = (success.tokens_committed_to_db, success.max_tokens);
         turn.records.extend(self.stated(channels, &success.signed_payment, durable, max)?);
-        self.phase =
-            Phase::Ready { asked: None, ask_at_ms: now_ms + PAYMENT_EVERY_MS, models: None };
+        self.phase = Phase::Ready {
+            asked: None,
+            ask_at_ms: now_ms.saturating_add(PAYMENT_EVERY_MS),
+            models: None,
+        };
         turn.incoming = Some(Incoming::Ready);
         Ok(())
     }

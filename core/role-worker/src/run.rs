@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use cocoon_openai::{Changes, Endpoint, RequestView};
 use cocoon_units::{Coefficient, PriceTable, RequestId, SecretBytes};
+use cocoon_wire::tl::SecretKey;
 use cocoon_wire::{http, proxy, tl};
 use memchr::memmem;
 
 use crate::answer::AnswerWriter;
 use crate::fault::Reject;
 use crate::identity::Identity;
+use crate::seal::{self, AnswerSeal};
 
 /// Part of the proxy's time that the model server gets (protocol notes, wire 3.8).
 const BACKEND_SHARE: f64 = 0.95;
@@ -48,6 +50,8 @@ pub struct Run {
     pub request: RequestId,
     /// What to ask the model server.
     pub backend: BackendRequest,
+    /// Of an encrypted query: what its answer passes before it is sent.
+    pub seal: Option<AnswerSeal>,
     /// When the proxy gives up, unix milliseconds.
     pub deadline_ms: u64,
     /// When the model server must be done, unix milliseconds.
@@ -64,6 +68,7 @@ struct Query<'tl> {
     timeout_s: f64,
     debug: bool,
     version: i32,
+    private: Option<&'tl SecretKey>,
 }
 
 impl Run {
@@ -78,10 +83,6 @@ impl Run {
         identity: &Identity,
         now_ms: u64,
     ) -> Result<Self, Reject> {
-        if query.private_key.as_ref().is_some_and(|key| key.expose() != &[0; 32]) {
-            // Answered by the caller of the end-to-end module, see `docs/protocol.md`.
-            return Err(Reject::request("end-to-end encryption is not supported by this worker"));
-        }
         let common = Query {
             request: query.request_id,
             query: query.query.0,
@@ -89,6 +90,7 @@ impl Run {
             timeout_s: query.timeout,
             debug: query.enable_debug.unwrap_or(false),
             version,
+            private: query.private_key.as_ref(),
         };
         Self::read(data, &common, identity, now_ms)
     }
@@ -110,6 +112,7 @@ impl Run {
             timeout_s: query.timeout,
             debug: false,
             version: 0,
+            private: None,
         };
         Self::read(data, &common, identity, now_ms)
     }
@@ -126,7 +129,11 @@ impl Run {
         }
         let endpoint = endpoint(&request.url.sanitized())?;
         let timeout_ms = milliseconds(query.timeout_s)?;
-        let body = slice(data, request.payload.0);
+        let mut body = slice(data, request.payload.0);
+        let mut seal = None;
+        if let Some((opened, answer)) = seal::open(&body, query.private)? {
+            (body, seal) = (opened, Some(answer));
+        }
         let backend = BackendRequest {
             path: endpoint.path(),
             headers: headers(&request.headers),
@@ -137,6 +144,7 @@ impl Run {
         Ok(Self {
             request: query.request,
             backend,
+            seal,
             deadline_ms: now_ms.saturating_add(timeout_ms),
             backend_deadline_ms: now_ms.saturating_add(share(timeout_ms)),
             answer: AnswerWriter::new(

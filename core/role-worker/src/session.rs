@@ -156,7 +156,10 @@ impl ProxySession {
                 if let (Some(total), Some(proxy)) = (stated_max, self.proxy) {
                     turn.records.extend(channels.write_off(proxy, tokens(total)?));
                 }
-                self.phase = Phase::Ready { asked: None, ask_at_ms: now_ms + PAYMENT_EVERY_MS };
+                self.phase = Phase::Ready {
+                    asked: None,
+                    ask_at_ms: now_ms.saturating_add(PAYMENT_EVERY_MS),
+                };
                 turn.incoming = Some(Incoming::Ready);
             }
             Phase::Ready { asked: Some(query), ask_at_ms } if query == id => {
@@ -290,7 +293,10 @@ impl ProxySession {
             && is_due(now_ms, ask_at_ms)
         {
             let query = self.query(&worker::UpdatePaymentStatus {}, PAYMENT_TIMEOUT_MS, &mut turn);
-            self.phase = Phase::Ready { asked: Some(query), ask_at_ms: now_ms + PAYMENT_EVERY_MS };
+            self.phase = Phase::Ready {
+                asked: Some(query),
+                ask_at_ms: now_ms.saturating_add(PAYMENT_EVERY_MS),
+            };
         }
         turn
     }

@@ -36,6 +36,8 @@ pub struct ClientConfig {
     pub check_proxy_images: bool,
     /// Keys, journal.
     pub data_dir: PathBuf,
+    /// Journal length from which a snapshot replaces it, bytes.
+    pub journal_bytes_max: u64,
     /// Longest wait for a proxy, milliseconds, when none is connected as a request comes.
     pub proxy_wait_ms: u64,
 }
@@ -55,6 +57,7 @@ impl Default for ClientConfig {
             is_testnet: false,
             check_proxy_images: true,
             data_dir: PathBuf::from("cocoon-client"),
+            journal_bytes_max: 64 << 20,
             proxy_wait_ms: 3_000,
         }
     }

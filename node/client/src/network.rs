@@ -1,6 +1,6 @@
 //! The client node: its loop, and the requests of its users.
 
-use cocoon_channel::{ChannelRecord, Channels};
+use cocoon_channel::{ChannelRecord, Channels, Compaction};
 use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
 use cocoon_gateway::upstream::NetworkStatus;
@@ -21,14 +21,16 @@ use tokio::sync::{Notify, oneshot};
 use crate::config::ClientConfig;
 use crate::failure::Asked;
 use crate::requests::{HeadSender, Request, Requests};
-use crate::turn::{After, Counts, State};
+use crate::turn::{self, After, Counts, State};
 
 /// Events taken in one turn of the loop.
 const BATCH: usize = 256;
 /// How often sessions look at the clock.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
 /// Events that wait for the loop before connections stop reading.
 const EVENTS_MAX: usize = 4096;
+/// Pause between attempts while workers come back to a proxy that just became ready.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// When to try again after "no proxy".
 const AWAY_RETRY: Duration = Duration::from_secs(2);
 
@@ -81,12 +83,10 @@ impl Network {
         for record in opening.records().iter().filter_map(|bytes| ChannelRecord::decode(bytes)) {
             channels.apply(&record);
         }
-        // A journal is never empty: its first record says whose it is.
-        let mut snapshot = vec![b"cocoon-client".to_vec()];
-        snapshot.extend(channels.snapshot().iter().map(ChannelRecord::encode));
-        let (books, book_events) = opening.start(snapshot)?;
+        let (books, book_events) = opening.start(turn::snapshot(&channels))?;
 
-        let presence = Presence::start(&key, &config.evidence, stop).map_err(NetworkFault::Certificate)?;
+        let presence =
+            Presence::start(&key, &config.evidence, stop).map_err(NetworkFault::Certificate)?;
         let (sender, events) = channel(EVENTS_MAX);
         let links = Links::new(LinkSettings::default(), sender);
         let route = presence.route(&config.transport, config.work_bits_max);
@@ -100,6 +100,7 @@ impl Network {
             proxies: Default::default(),
             requests: Requests::new(cancels, config.evidence.tee_kind()),
             books,
+            compaction: Compaction::above(config.journal_bytes_max),
             counts: Counts::default(),
         };
         let shared = Arc::new(Shared {
@@ -166,6 +167,18 @@ impl Network {
         Ok(())
     }
 
+    /// Sends the request and waits for the head of its answer.
+    async fn attempt(&self, request: &InferenceRequest) -> Result<InferenceStream, UpstreamError> {
+        let id = RequestId(clock::random());
+        let (sender, head) = oneshot::channel();
+        let mut guard = CancelOnDrop { shared: &self.shared, id: Some(id) };
+        self.submit_in_time(id, request, sender).await?;
+        let answer = head.await.unwrap_or(Err(UpstreamError::ProxyLost));
+        // From here on the stream's own end cancels.
+        guard.id = None;
+        answer
+    }
+
     /// Waits until a proxy is ready and takes the request.
     async fn submit_in_time(
         &self,
@@ -218,14 +231,19 @@ impl Drop for CancelOnDrop<'_> {
 
 impl Upstream for Network {
     async fn run(&self, request: InferenceRequest) -> Result<InferenceStream, UpstreamError> {
-        let id = RequestId(clock::random());
-        let (sender, head) = oneshot::channel();
-        let mut guard = CancelOnDrop { shared: &self.shared, id: Some(id) };
-        self.submit_in_time(id, &request, sender).await?;
-        let answer = head.await.unwrap_or(Err(UpstreamError::ProxyLost));
-        // From here on the stream's own end cancels.
-        guard.id = None;
-        answer
+        let deadline = tokio::time::Instant::now() + self.shared.proxy_wait.min(request.timeout);
+        loop {
+            let answer = self.attempt(&request).await;
+            let absent = matches!(
+                answer,
+                Err(UpstreamError::UnknownModel { .. } | UpstreamError::NoWorker { .. })
+            );
+            let settling = absent && self.shared.lock().is_settling(clock::now_ms());
+            if !settling || tokio::time::Instant::now() >= deadline {
+                return answer;
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
     }
 
     async fn models(&self) -> Result<Vec<ModelOffer>, UpstreamError> {

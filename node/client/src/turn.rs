@@ -1,6 +1,6 @@
 //! The state behind the lock: sessions, requests, books. Every function is short and never waits.
 
-use cocoon_channel::{ChannelRecord, Channels, Command};
+use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
 use cocoon_gateway::ModelOffer;
 use cocoon_host::Books;
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, SendFault};
@@ -15,6 +15,10 @@ use crate::requests::{Left, Requests};
 
 /// How old the list of models may be before the proxies are asked again.
 const MODELS_EVERY_MS: u64 = 2_000;
+/// The same while nobody serves anything: workers come back one after the other.
+const MODELS_EVERY_EMPTY_MS: u64 = 100;
+/// How long after a proxy became ready its workers may still be on their way to it.
+const SETTLING_MS: u64 = 5_000;
 
 /// One connection to a proxy.
 pub(crate) struct Proxy {
@@ -23,6 +27,7 @@ pub(crate) struct Proxy {
     pub(crate) measurement: String,
     models: Vec<ModelWorkers>,
     models_asked_ms: u64,
+    ready_at_ms: u64,
 }
 
 /// Everything that requests and connections share.
@@ -33,6 +38,7 @@ pub(crate) struct State {
     pub(crate) proxies: HashMap<ConnId, Proxy>,
     pub(crate) requests: Requests,
     pub(crate) books: Books,
+    pub(crate) compaction: Compaction,
     pub(crate) counts: Counts,
 }
 
@@ -63,6 +69,14 @@ impl State {
             .find(|(_, proxy)| serves(proxy))
             .or_else(|| ready().next())
             .map(|(conn, proxy)| (*conn, proxy))
+    }
+
+    /// Whether a proxy became ready so lately that its workers may still be on their way: "no such
+    /// model" is then not its last word.
+    pub(crate) fn is_settling(&self, now_ms: u64) -> bool {
+        self.proxies.values().any(|proxy| {
+            proxy.session.is_ready() && now_ms < proxy.ready_at_ms.saturating_add(SETTLING_MS)
+        })
     }
 
     pub(crate) fn offers(&self) -> Vec<ModelOffer> {
@@ -149,6 +163,7 @@ impl State {
             measurement: image.map(|image| image.to_string()).unwrap_or_default(),
             models: Vec::new(),
             models_asked_ms: 0,
+            ready_at_ms: 0,
         };
         self.proxies.insert(conn, proxy);
         self.turned(conn, Ok(turn), now_ms, after);
@@ -173,6 +188,9 @@ impl State {
             None | Some(Incoming::Booked(..)) => {}
             Some(Incoming::Ready) => {
                 after.ready = true;
+                if let Some(proxy) = self.proxies.get_mut(&conn) {
+                    proxy.ready_at_ms = now_ms;
+                }
                 self.refresh_models(conn, now_ms, after);
             }
             Some(Incoming::Models(models)) => {
@@ -198,9 +216,9 @@ impl State {
 
     fn refresh_models(&mut self, conn: ConnId, now_ms: u64, after: &mut After) {
         let Some(proxy) = self.proxies.get_mut(&conn) else { return };
-        if !proxy.session.is_ready()
-            || now_ms < proxy.models_asked_ms.saturating_add(MODELS_EVERY_MS)
-        {
+        let empty = proxy.models.iter().all(|model| model.workers.is_empty());
+        let every_ms = if empty { MODELS_EVERY_EMPTY_MS } else { MODELS_EVERY_MS };
+        if !proxy.session.is_ready() || now_ms < proxy.models_asked_ms.saturating_add(every_ms) {
             return;
         }
         proxy.models_asked_ms = now_ms;
@@ -233,8 +251,21 @@ impl State {
             return;
         }
         let records = records.iter().map(ChannelRecord::encode).collect();
-        if let Err(fault) = self.books.append(records) {
+        let mut written = self.books.append(records).map(|_| ());
+        if written.is_ok() && self.compaction.is_due(self.books.segment_len()) {
+            tracing::info!(len = self.books.segment_len(), "journal replaced by a snapshot");
+            written = self.books.snapshot(snapshot(&self.channels));
+        }
+        if let Err(fault) = written {
             after.journal = Some(fault);
         }
     }
+}
+
+/// The channels as a journal's first records. A journal is never empty: its very first record
+/// says whose it is.
+pub(crate) fn snapshot(channels: &Channels) -> Vec<Vec<u8>> {
+    let mut records = vec![b"cocoon-client".to_vec()];
+    records.extend(channels.snapshot().iter().map(ChannelRecord::encode));
+    records
 }

@@ -49,6 +49,11 @@ pub struct WorkerConfig {
     pub http: Option<SocketAddr>,
     /// Word that admin pages ask for (`?access_hash=`); empty asks for none.
     pub http_access_hash: String,
+    /// Program that makes the model server serve another model, run with the full name as its only
+    /// argument when a proxy's operator asks for it; empty refuses.
+    pub change_model_script: PathBuf,
+    /// Journal length from which a snapshot replaces it, bytes.
+    pub journal_bytes_max: u64,
     /// Seconds that running queries get to end when the node is asked to stop.
     pub drain_s: u64,
 }
@@ -74,6 +79,8 @@ impl Default for WorkerConfig {
             data_dir: PathBuf::from("cocoon-worker"),
             http: Some(SocketAddr::from(([127, 0, 0, 1], 12_000))),
             http_access_hash: String::new(),
+            change_model_script: PathBuf::new(),
+            journal_bytes_max: 64 << 20,
             drain_s: 30,
         }
     }
@@ -104,6 +111,7 @@ impl WorkerConfig {
             check_proxy_images: file.check_proxy_hashes || !file.is_test,
             http: local_port("http_port", file.http_port)?,
             http_access_hash: String::from_utf8_lossy(file.http_access_hash.expose()).into_owned(),
+            change_model_script: PathBuf::from(text(&file.change_model_script)),
             ..Self::default()
         })
     }

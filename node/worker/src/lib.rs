@@ -6,6 +6,7 @@
 mod admin;
 mod backend;
 mod config;
+mod model;
 mod node;
 mod query;
 mod state;

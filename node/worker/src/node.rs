@@ -1,6 +1,6 @@
 //! The worker's loop.
 
-use cocoon_channel::{ChannelRecord, Channels};
+use cocoon_channel::{ChannelRecord, Channels, Compaction};
 use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
 use cocoon_host::config::ConfigFault;
@@ -18,7 +18,8 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel}
 use crate::admin::{self, Admin, Order};
 use crate::backend::{Backend, BackendFault};
 use crate::config::{Checked, WorkerConfig};
-use crate::state::{Finished, State};
+use crate::model::ModelChange;
+use crate::state::{self, State, Told};
 
 /// Events taken in one turn of the loop.
 const BATCH: usize = 256;
@@ -73,22 +74,27 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
     let (channels, books, book_events) = open_books(&config.data_dir)?;
 
-    let presence = Presence::start(&key, &config.evidence, stop).map_err(WorkerFault::Certificate)?;
+    let presence =
+        Presence::start(&key, &config.evidence, stop).map_err(WorkerFault::Certificate)?;
     let (sender, events) = channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), sender);
     let route = presence.route(&config.transport, config.work_bits_max);
     let kept = dial(&Dialer::new(&links, route), &root, config)?;
 
-    let (finished_sender, finished) = unbounded_channel();
+    let (tell, told) = unbounded_channel();
+    let checks = config.check_proxy_images || !config.is_test;
+    let models = checks.then(|| root.model_hashes.clone());
+    let model_change = ModelChange::new(&config.change_model_script, models);
+    let kept_books = (channels, books, Compaction::above(config.journal_bytes_max));
     let identity = identity(config, checked, root);
-    let state = State::new(identity, channels, books, backend.clone(), finished_sender);
+    let state = State::new(identity, kept_books, (backend.clone(), model_change), tell);
     let (admin, orders) = Admin::new(config);
     if let Some(address) = config.http {
         admin::listen(address, admin.clone(), stop)
             .await
             .map_err(|source| WorkerFault::Listen { address, source })?;
     }
-    let node = Node { state, links, events, finished, orders, book_events, admin, kept };
+    let node = Node { state, links, events, told, orders, book_events, admin, kept };
     node.run(backend, Duration::from_secs(config.drain_s), stop).await
 }
 
@@ -96,7 +102,7 @@ struct Node {
     state: State,
     links: Links,
     events: Receiver<LinkEvent>,
-    finished: UnboundedReceiver<Finished>,
+    told: UnboundedReceiver<Told>,
     orders: Receiver<Order>,
     book_events: BooksEvents,
     admin: Admin,
@@ -130,7 +136,7 @@ impl Node {
                         break;
                     }
                 }
-                Some(finished) = self.finished.recv() => self.state.finished(&finished),
+                Some(told) = self.told.recv() => self.state.told(told),
                 Some(up) = probes.recv() => {
                     if up != self.state.backend_up {
                         tracing::info!(up, "model server");
@@ -205,10 +211,7 @@ fn open_books(data_dir: &Path) -> Result<(Channels, Books, BooksEvents), WorkerF
     for record in opening.records().iter().filter_map(|bytes| ChannelRecord::decode(bytes)) {
         channels.apply(&record);
     }
-    // A journal is never empty: its first record says whose it is.
-    let mut snapshot = vec![b"cocoon-worker".to_vec()];
-    snapshot.extend(channels.snapshot().iter().map(ChannelRecord::encode));
-    let (books, events) = opening.start(snapshot)?;
+    let (books, events) = opening.start(state::snapshot(&channels))?;
     Ok((channels, books, events))
 }
 

@@ -4,7 +4,7 @@ use bytes::{Buf as _, Bytes};
 use cocoon_host::clock;
 use cocoon_openai::UsageCounter;
 use cocoon_openai::usage::BodyForm;
-use cocoon_role_worker::{AnswerWriter, Reject, Run};
+use cocoon_role_worker::{AnswerSeal, AnswerWriter, Reject, Run};
 use cocoon_units::{Tokens, Usage};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
@@ -41,10 +41,10 @@ pub(crate) async fn run(
     sink: &mut impl Sink,
     cancelled: impl Future<Output = ()>,
 ) -> Ended {
-    let Run { backend: request, mut answer, backend_deadline_ms, .. } = run;
+    let Run { backend: request, mut seal, mut answer, backend_deadline_ms, .. } = run;
     let mut meter = Meter::default();
     let remaining = Duration::from_millis(backend_deadline_ms.saturating_sub(clock::now_ms()));
-    let work = work(&request, backend, sink, &mut answer, &mut meter);
+    let work = work(&request, backend, sink, &mut answer, (&mut meter, seal.as_mut()));
     let outcome = tokio::select! {
         outcome = work => outcome,
         () = cancelled => Outcome::Cancelled,
@@ -65,7 +65,7 @@ async fn work(
     backend: &Backend,
     sink: &mut impl Sink,
     answer: &mut AnswerWriter,
-    meter: &mut Meter,
+    (meter, mut seal): (&mut Meter, Option<&mut AnswerSeal>),
 ) -> Outcome {
     let response = match backend.send(request).await {
         Ok(response) => response,
@@ -86,13 +86,13 @@ async fn work(
         }
         // What is there already goes into the same message.
         let ended = gather(&mut body, meter, &mut part);
-        if !part.is_empty() {
-            let mut message = Vec::with_capacity(part.len() + 64);
-            answer.part(&mut message, &part);
-            part.clear();
-            if !sink.send(message).await {
-                return Outcome::ProxyGone;
-            }
+        if let Some(seal) = seal.as_deref_mut()
+            && let Err(reject) = seal_part(seal, &mut part)
+        {
+            return Outcome::Failed(reject);
+        }
+        if !send_part(answer, sink, &mut part).await {
+            return Outcome::ProxyGone;
         }
         match ended {
             Gathered::More => {}
@@ -100,7 +100,40 @@ async fn work(
             Gathered::Broken(reason) => return Outcome::Failed(Reject::backend(&reason)),
         }
     }
-    Outcome::Complete
+    let Some(seal) = seal else { return Outcome::Complete };
+    match seal.finish(&mut part, &mut fill_random) {
+        Ok(()) if send_part(answer, sink, &mut part).await => Outcome::Complete,
+        Ok(()) => Outcome::ProxyGone,
+        Err(reject) => Outcome::Failed(reject),
+    }
+}
+
+/// Sends what `part` holds, if anything, and empties it; `false` when the proxy is gone.
+async fn send_part(answer: &AnswerWriter, sink: &mut impl Sink, part: &mut Vec<u8>) -> bool {
+    if part.is_empty() {
+        return true;
+    }
+    let mut message = Vec::with_capacity(part.len() + 64);
+    answer.part(&mut message, part);
+    part.clear();
+    sink.send(message).await
+}
+
+/// Replaces a part of an encrypted query by what of it can be sent sealed.
+fn seal_part(seal: &mut AnswerSeal, part: &mut Vec<u8>) -> Result<(), Reject> {
+    let mut out = Vec::with_capacity(part.len() * 2 + 256);
+    seal.push(part, &mut out, &mut fill_random)?;
+    *part = out;
+    Ok(())
+}
+
+fn fill_random(out: &mut [u8]) {
+    for chunk in out.chunks_mut(32) {
+        let random: [u8; 32] = clock::random();
+        for (byte, random) in chunk.iter_mut().zip(random) {
+            *byte = random;
+        }
+    }
 }
 
 enum Gathered {

@@ -1,16 +1,18 @@
 //! Sessions with proxies, running queries, the worker's books.
 
-use cocoon_channel::{ChannelRecord, Channels, Command};
+use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
 use cocoon_host::{Books, clock};
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, SendFault};
 use cocoon_role_worker::{Fault, Identity, Incoming, ProxySession, Reject, Run, Turn};
-use cocoon_units::{Address, Coefficient, ImageHash, RequestId, Tokens};
+use cocoon_units::{Address, Coefficient, ImageHash, ModelName, RequestId, Tokens};
+use cocoon_wire::{tl, worker};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::backend::Backend;
+use crate::model::{ModelChange, ModelFault};
 use crate::query::{self, Ended, Sink};
 
 /// Pause before a message is tried again on a connection that does not keep up.
@@ -29,6 +31,21 @@ pub(crate) struct Finished {
     request: RequestId,
     proxy: Option<Address>,
     ended: Ended,
+}
+
+/// A change of the model that ended, told by its task.
+#[derive(Debug)]
+pub(crate) struct ModelChanged {
+    conn: ConnId,
+    query: i64,
+    outcome: Result<ModelName, ModelFault>,
+}
+
+/// What tasks tell the loop.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Finished(Finished),
+    ModelChanged(ModelChanged),
 }
 
 /// Totals for the status pages.
@@ -53,17 +70,18 @@ pub(crate) struct State {
     proxies: HashMap<ConnId, Proxy>,
     running: HashMap<(ConnId, RequestId), oneshot::Sender<()>>,
     backend: Backend,
-    finished: UnboundedSender<Finished>,
+    tell: UnboundedSender<Told>,
+    model_change: ModelChange,
+    compaction: Compaction,
     journal_fault: Option<cocoon_journal::Fault>,
 }
 
 impl State {
     pub(crate) fn new(
         identity: Identity,
-        channels: Channels,
-        books: Books,
-        backend: Backend,
-        finished: UnboundedSender<Finished>,
+        (channels, books, compaction): (Channels, Books, Compaction),
+        (backend, model_change): (Backend, ModelChange),
+        tell: UnboundedSender<Told>,
     ) -> Self {
         Self {
             identity,
@@ -75,7 +93,9 @@ impl State {
             proxies: HashMap::new(),
             running: HashMap::new(),
             backend,
-            finished,
+            tell,
+            model_change,
+            compaction,
             journal_fault: None,
         }
     }
@@ -144,8 +164,15 @@ impl State {
         }
     }
 
-    /// A query's task has ended.
-    pub(crate) fn finished(&mut self, finished: &Finished) {
+    /// A task has ended.
+    pub(crate) fn told(&mut self, told: Told) {
+        match told {
+            Told::Finished(finished) => self.finished(&finished),
+            Told::ModelChanged(changed) => self.model_changed(changed),
+        }
+    }
+
+    fn finished(&mut self, finished: &Finished) {
         self.running.remove(&(finished.conn, finished.request));
         if finished.ended.complete {
             self.counts.complete += 1;
@@ -234,10 +261,7 @@ impl State {
             Some(Incoming::Cancel(request)) => {
                 self.running.remove(&(conn, request));
             }
-            Some(Incoming::ChangeModel { query, .. }) => {
-                let message = "cannot change model: no script in config".to_owned();
-                self.send(conn, vec![Command::AnswerError { id: query, code: 602, message }]);
-            }
+            Some(Incoming::ChangeModel { query, model }) => self.change_model(conn, query, &model),
         }
     }
 
@@ -257,7 +281,7 @@ impl State {
         self.running.insert((conn, request), cancel);
         let mut sink = LinkSink(proxy.link.clone());
         let contract = proxy.session.proxy();
-        let (backend, finished) = (self.backend.clone(), self.finished.clone());
+        let (backend, tell) = (self.backend.clone(), self.tell.clone());
         tokio::spawn(async move {
             let cancelled = async {
                 // Sent or dropped: nobody wants the answer.
@@ -265,8 +289,44 @@ impl State {
             };
             let ended = query::run(run, &backend, &mut sink, cancelled).await;
             // The loop may have ended first.
-            let _ = finished.send(Finished { conn, request, proxy: contract, ended });
+            let finished = Finished { conn, request, proxy: contract, ended };
+            let _ = tell.send(Told::Finished(finished));
         });
+    }
+
+    fn change_model(&mut self, conn: ConnId, query: i64, model: &str) {
+        let (script, model) = match self.model_change.begin(model) {
+            Ok(begun) => begun,
+            Err(fault) => return self.refuse_model(conn, query, fault),
+        };
+        tracing::info!(model = model.as_str(), "changing the model");
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            let outcome = crate::model::run(&script, &model).await.map(|()| model);
+            // The loop may have ended first.
+            let _ = tell.send(Told::ModelChanged(ModelChanged { conn, query, outcome }));
+        });
+    }
+
+    fn model_changed(&mut self, changed: ModelChanged) {
+        self.model_change.ended();
+        let model = match changed.outcome {
+            Ok(model) => model,
+            Err(fault) => return self.refuse_model(changed.conn, changed.query, fault),
+        };
+        tracing::info!(model = model.as_str(), "model changed; meeting the proxies again");
+        self.identity.model = model;
+        let data = tl::encode(&worker::ChangedModel {});
+        self.send(changed.conn, vec![Command::Answer { id: changed.query, data }]);
+        // A proxy learns the name in the handshake. Kept links dial again by themselves.
+        for proxy in self.proxies.values() {
+            proxy.link.close();
+        }
+    }
+
+    fn refuse_model(&self, conn: ConnId, query: i64, fault: ModelFault) {
+        let message = fault.to_string();
+        self.send(conn, vec![Command::AnswerError { id: query, code: 602, message }]);
     }
 
     fn send(&self, conn: ConnId, commands: Vec<Command>) {
@@ -294,10 +354,23 @@ impl State {
             return;
         }
         let records = records.iter().map(ChannelRecord::encode).collect();
-        if let Err(fault) = self.books.append(records) {
+        let mut written = self.books.append(records).map(|_| ());
+        if written.is_ok() && self.compaction.is_due(self.books.segment_len()) {
+            tracing::info!(len = self.books.segment_len(), "journal replaced by a snapshot");
+            written = self.books.snapshot(snapshot(&self.channels));
+        }
+        if let Err(fault) = written {
             self.journal_fault = Some(fault);
         }
     }
+}
+
+/// The channels as a journal's first records. A journal is never empty: its very first record
+/// says whose it is.
+pub(crate) fn snapshot(channels: &Channels) -> Vec<Vec<u8>> {
+    let mut records = vec![b"cocoon-worker".to_vec()];
+    records.extend(channels.snapshot().iter().map(ChannelRecord::encode));
+    records
 }
 
 /// Sends a query's messages to its proxy; waits while the connection does not keep up. The

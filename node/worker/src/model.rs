@@ -1,0 +1,89 @@
+//! `worker.changeModel`: serving another model on a proxy operator's word (protocol notes, wire
+//! 3.8). The work is the configured script's; the node checks the name and waits.
+
+use cocoon_contract::cell::Hash;
+use cocoon_units::ModelName;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use thiserror::Error;
+
+/// How long the script may run: the proxy waits no longer (protocol notes, wire 3.4).
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why another model is not served. The text is the answer to the proxy, with code 602.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum ModelFault {
+    /// Peer: not a name, or its hash is not in the root contract.
+    #[error("cannot change model: unknown model")]
+    Unknown,
+    /// Configuration: nothing says how.
+    #[error("cannot change model: no script in config")]
+    NoScript,
+    /// Environment: the script cannot be run, failed, or ran too long.
+    #[error("cannot change model: model change script failed")]
+    Script,
+    /// Peer: another change has not ended yet.
+    #[error("cannot change model: another change is running")]
+    Busy,
+}
+
+/// How and to what the model may be changed.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelChange {
+    script: Option<PathBuf>,
+    /// SHA-256 of the names that may be served; `None` checks nothing (test mode only).
+    allowed: Option<BTreeSet<Hash>>,
+    running: bool,
+}
+
+impl ModelChange {
+    /// An empty path is no script.
+    pub(crate) fn new(script: &Path, allowed: Option<BTreeSet<Hash>>) -> Self {
+        let script = Some(script.to_owned()).filter(|path| !path.as_os_str().is_empty());
+        Self { script, allowed, running: false }
+    }
+
+    /// Begins a change: gives the script to [`run`]; [`ended`](Self::ended) must follow.
+    pub(crate) fn begin(&mut self, model: &str) -> Result<(PathBuf, ModelName), ModelFault> {
+        let name = ModelName::new(model.to_owned()).map_err(|_| ModelFault::Unknown)?;
+        let hash = Hash(Sha256::digest(model).into());
+        if self.allowed.as_ref().is_some_and(|allowed| !allowed.contains(&hash)) {
+            return Err(ModelFault::Unknown);
+        }
+        let script = self.script.clone().ok_or(ModelFault::NoScript)?;
+        if std::mem::replace(&mut self.running, true) {
+            return Err(ModelFault::Busy);
+        }
+        Ok((script, name))
+    }
+
+    /// The script has ended.
+    pub(crate) fn ended(&mut self) {
+        self.running = false;
+    }
+}
+
+/// Runs the script with the model's name as its only argument, never through a shell, and waits
+/// for its end. A script that runs too long is killed.
+pub(crate) async fn run(script: &Path, model: &ModelName) -> Result<(), ModelFault> {
+    let mut command = tokio::process::Command::new(script);
+    command.arg(model.as_str()).stdin(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(SCRIPT_TIMEOUT, command.status()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => {
+            tracing::warn!(%status, script = %script.display(), "model change script failed");
+            Err(ModelFault::Script)
+        }
+        Ok(Err(fault)) => {
+            tracing::warn!(%fault, script = %script.display(), "model change script cannot run");
+            Err(ModelFault::Script)
+        }
+        Err(_) => {
+            tracing::warn!(script = %script.display(), "model change script ran too long");
+            Err(ModelFault::Script)
+        }
+    }
+}
