@@ -34,7 +34,8 @@ impl Default for LinkSettings {
         Self {
             dialled: Limits::connecting(),
             accepted: Limits { hello_ms: 10_000, ..Limits::accepting() },
-            queued_commands_max: 4_096,
+            // A burst of a thousand streams' parts; bytes are bounded beside it.
+            queued_commands_max: 65_536,
             // Two of the largest frames.
             queued_bytes_max: 32 << 20,
             output_bytes_high: 256 << 10,

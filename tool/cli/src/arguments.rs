@@ -86,7 +86,12 @@ pub(crate) struct ChatOptions {
     /// The question. Without one a conversation starts.
     pub(crate) question: Vec<String>,
     /// The gateway.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10000", env = "COCOON_GATEWAY_URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:10000",
+        env = "COCOON_GATEWAY_URL"
+    )]
     pub(crate) gateway: String,
     /// The model; the first one offered when left out.
     #[arg(long, short, value_name = "NAME")]
@@ -145,6 +150,9 @@ pub(crate) struct ProcessOptions {
     /// Log JSON lines.
     #[arg(long)]
     pub(crate) log_json: bool,
+    /// Threads that serve; one for each core when left out.
+    #[arg(long = "node-threads", value_name = "N", env = "COCOON_NODE_THREADS", id = "node_threads", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
     /// End when standard input closes.
     #[arg(long, hide = true)]
     pub(crate) with_parent: bool,

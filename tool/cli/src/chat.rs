@@ -89,11 +89,9 @@ async fn answer(
         "max_tokens": options.max_tokens,
         "cocoon": { "report": true },
     });
-    let mut request = Request::post(format!(
-        "{}/v1/chat/completions",
-        options.gateway.trim_end_matches('/')
-    ))
-    .header(header::CONTENT_TYPE, "application/json");
+    let mut request =
+        Request::post(format!("{}/v1/chat/completions", options.gateway.trim_end_matches('/')))
+            .header(header::CONTENT_TYPE, "application/json");
     if !options.key.is_empty() {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", options.key));
     }
@@ -117,11 +115,7 @@ async fn answer(
     }
 }
 
-async fn read(
-    mut body: hyper::body::Incoming,
-    asked: Instant,
-    quiet: bool,
-) -> Result<Answer> {
+async fn read(mut body: hyper::body::Incoming, asked: Instant, quiet: bool) -> Result<Answer> {
     let mut answer = Answer::default();
     let mut pending: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -203,17 +203,17 @@ fn checked() -> Result<()> {
 }
 
 /// Runs a node until a signal, or until the parent is gone.
-fn run_node(
-    options: &ProcessOptions,
-    node: impl AsyncFnOnce(Stop) -> Result<()>,
-) -> Result<()> {
-    let format =
-        if options.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
+fn run_node(options: &ProcessOptions, node: impl AsyncFnOnce(Stop) -> Result<()>) -> Result<()> {
+    let format = if options.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
     telemetry::start(&options.log, format).map_err(mistake)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let mut builder = match options.threads {
+        Some(1) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if let Some(threads) = options.threads.filter(|threads| *threads > 1) {
+        builder.worker_threads(threads.into());
+    }
+    let runtime = builder.enable_all().build().context("cannot start the runtime")?;
     let outcome = runtime.block_on(async {
         let stop = Stop::new();
         stop.on_signals().context("cannot listen for signals")?;

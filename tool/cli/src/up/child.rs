@@ -37,6 +37,8 @@ impl Running {
         let mut child = Command::new(program)
             .args(&recipe.arguments)
             .arg("--with-parent")
+            // Several nodes share this machine: one thread each wastes no time on hand-overs.
+            .args(["--node-threads", "1"])
             .stdin(Stdio::piped())
             .stdout(log.try_clone().context("cannot share the log file")?)
             .stderr(log)

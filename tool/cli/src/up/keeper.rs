@@ -74,12 +74,7 @@ impl Keeper {
     }
 }
 
-async fn keep_for_ever(
-    mut running: Running,
-    stop: Stop,
-    board: Arc<Mutex<Board>>,
-    show: Show,
-) {
+async fn keep_for_ever(mut running: Running, stop: Stop, board: Arc<Mutex<Board>>, show: Show) {
     let mut pause = RESTART_FIRST;
     let mut soon = 0;
     loop {

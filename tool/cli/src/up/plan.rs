@@ -342,11 +342,8 @@ fn hold(dir: &Path) -> Result<File> {
 }
 
 fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() {
-        std::fs::remove_dir_all(path)
-    } else {
-        std::fs::remove_file(path)
-    };
+    let removed =
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
         Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
             Err(fault).with_context(|| format!("cannot remove {}", path.display()))
