@@ -4,14 +4,14 @@
 set -eu
 cd "$(dirname "$0")/../.."
 cargo build --release --locked --quiet -p cocoon-chain --example local_network
-program="$PWD/${CARGO_TARGET_DIR:-target}/release/examples/local_network"
-[ -x "$program" ] || program="${CARGO_TARGET_DIR:-target}/release/examples/local_network"
+target="${CARGO_TARGET_DIR:-$PWD/target}"
+program="$target/release/examples/local_network"
 (
     cd edge/chain/tests/js
     npm ci --no-audit --no-fund --loglevel=error
     COCOON_LOCAL_NETWORK="$program" node --test
 )
-venv="${CARGO_TARGET_DIR:-target}/chain-venv"
+venv="$target/chain-venv"
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check -r edge/chain/tests/py/requirements.txt
 "$venv/bin/python" edge/chain/tests/py/lite_client.py "$program"
