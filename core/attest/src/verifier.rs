@@ -7,6 +7,7 @@ use crate::digest::Digest32;
 use crate::draft::{Draft, Obstacle};
 use crate::evidence::{Binding, PeerEvidence};
 use crate::fault::{BadEvidence, CannotCheck, PolicyFault};
+use crate::gpu::KnownGpus;
 use crate::policy::{Policy, PolicyMode};
 use crate::verdict::{ClaimKind, PlatformId, Source, Verdict};
 use crate::{gpu, site, snp, tdx};
@@ -22,7 +23,7 @@ pub fn verify(
     policy: &Policy,
     now_ms: u64,
 ) -> Verdict {
-    judge((evidence, evidence.digest()), collateral, (policy, policy.digest()), now_ms)
+    judge((evidence, evidence.digest()), collateral, (policy, policy.digest()), now_ms, None)
 }
 
 /// Judges peers by one policy and remembers the verdicts.
@@ -31,6 +32,7 @@ pub struct Verifier {
     policy: Policy,
     policy_digest: Digest32,
     cache: VerdictCache,
+    known_gpus: KnownGpus,
 }
 
 impl Verifier {
@@ -41,7 +43,12 @@ impl Verifier {
     pub fn new(policy: Policy, capacity: usize, max_age_ms: u64) -> Result<Self, PolicyFault> {
         policy.check()?;
         let policy_digest = policy.digest();
-        Ok(Self { policy, policy_digest, cache: VerdictCache::new(capacity, max_age_ms) })
+        Ok(Self {
+            policy,
+            policy_digest,
+            cache: VerdictCache::new(capacity, max_age_ms),
+            known_gpus: KnownGpus::new(capacity, max_age_ms),
+        })
     }
 
     /// Returns the policy in use.
@@ -59,6 +66,7 @@ impl Verifier {
         self.policy_digest = policy.digest();
         self.policy = policy;
         self.cache.clear();
+        self.known_gpus.clear();
         Ok(())
     }
 
@@ -68,6 +76,7 @@ impl Verifier {
         self.policy.revoked_platforms.push(platform);
         self.policy_digest = self.policy.digest();
         self.cache.clear();
+        self.known_gpus.clear();
     }
 
     /// Returns a kept verdict over this evidence, so that nothing need be fetched for it.
@@ -87,7 +96,8 @@ impl Verifier {
             return verdict.clone();
         }
         let policy = (&self.policy, self.policy_digest);
-        let verdict = judge((evidence, digest), collateral, policy, now_ms);
+        let known_gpus = Some(&mut self.known_gpus);
+        let verdict = judge((evidence, digest), collateral, policy, now_ms, known_gpus);
         self.cache.keep(verdict.clone());
         verdict
     }
@@ -98,6 +108,7 @@ fn judge(
     collateral: &Collateral,
     (policy, policy_digest): (&Policy, Digest32),
     now_ms: u64,
+    known_gpus: Option<&mut KnownGpus>,
 ) -> Verdict {
     let mut draft = Draft::new(evidence_digest, policy, policy_digest, now_ms);
     if !policy.in_force(now_ms) {
@@ -107,7 +118,7 @@ fn judge(
     }
     match policy.mode {
         PolicyMode::Any => {}
-        PolicyMode::Tee => tee(evidence, collateral, policy, now_ms, &mut draft),
+        PolicyMode::Tee => tee(evidence, collateral, policy, now_ms, known_gpus, &mut draft),
         PolicyMode::FakeTee => fake(evidence, policy, &mut draft),
     }
     draft.finish()
@@ -118,6 +129,7 @@ fn tee(
     collateral: &Collateral,
     policy: &Policy,
     now_ms: u64,
+    known_gpus: Option<&mut KnownGpus>,
     draft: &mut Draft,
 ) {
     let now_s = now_ms / 1000;
@@ -145,7 +157,7 @@ fn tee(
         draft.obstructed(&[ClaimKind::Hardware], Source::Certificate, &why);
     }
     binding::weights(evidence, policy, draft);
-    gpu::judge(evidence, log.as_ref(), policy, now_s, draft);
+    gpu::judge(evidence, log.as_ref(), policy, now_s, known_gpus, draft);
     site::judge(evidence, policy, draft);
 }
 

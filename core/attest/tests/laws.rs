@@ -295,3 +295,19 @@ fn policies_are_data() {
     contradiction.check().unwrap_err();
     Policy { required: Vec::new(), ..Policy::tee() }.check().unwrap_err();
 }
+
+#[cfg(not(feature = "dangerous-fake-evidence"))]
+#[test]
+fn fake_evidence_in_an_ordinary_build() {
+    use cocoon_attest::{BadEvidence, PolicyMode, certificate_report_data};
+    let key = [7; 32];
+    let fake = PeerEvidence {
+        tdx_quote: Some(certificate_report_data(&key).to_vec()),
+        user_claims: Some(key.to_vec()),
+        ..PeerEvidence::new(key)
+    };
+    let policy = Policy { mode: PolicyMode::FakeTee, ..Policy::tee() };
+    let verdict = verify(&fake, &Collateral::default(), &policy, NOW_MS);
+    let refused = BadEvidence::PlatformRefused { platform: "the fake TEE" };
+    assert_eq!(verdict.outcome(), Outcome::Refuse(refused));
+}

@@ -4,6 +4,8 @@
 //! everything it can ask for.
 
 pub mod collateral;
+#[cfg(feature = "dangerous-fake-evidence")]
+pub mod fake;
 mod fault;
 pub mod linux;
 mod provider;

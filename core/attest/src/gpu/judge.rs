@@ -4,7 +4,7 @@ use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use x509_parser::certificate::X509Certificate;
 
 use super::spdm::{OpaqueField, SpdmReport};
-use super::{GpuEvidence, GpuPolicy, GpuProfile};
+use super::{GpuEvidence, GpuPolicy, GpuProfile, KnownGpus};
 use crate::chain;
 use crate::digest::Digest32;
 use crate::draft::Draft;
@@ -38,6 +38,7 @@ pub(crate) fn judge(
     log: Option<&EventLog>,
     policy: &Policy,
     now_s: u64,
+    known: Option<&mut KnownGpus>,
     draft: &mut Draft,
 ) {
     let (kind, source) = (ClaimKind::Gpu, Source::GpuReport);
@@ -52,12 +53,32 @@ pub(crate) fn judge(
         }
         return;
     };
-    let result = check(gpu, evidence.gpu_nonce.as_ref(), &policy.gpu, &policy.roots, now_s)
-        .and_then(|checked| {
+    let result =
+        checked(gpu, evidence.gpu_nonce.as_ref(), policy, now_s, known).and_then(|checked| {
             let shown = belongs(evidence, &checked, stated, log, &policy.gpu)?;
             Ok(format!("the GPU matches {}, and {shown}", checked.profile))
         });
     draft.judge(kind, source, result);
+}
+
+/// Checks a GPU, or remembers that it was checked. With a nonce of our own nothing is
+/// remembered.
+fn checked(
+    gpu: &GpuEvidence,
+    nonce: Option<&[u8; 32]>,
+    policy: &Policy,
+    now_s: u64,
+    known: Option<&mut KnownGpus>,
+) -> Result<CheckedGpu, BadEvidence> {
+    let Some(known) = known.filter(|_| nonce.is_none()) else {
+        return check(gpu, nonce, &policy.gpu, &policy.roots, now_s);
+    };
+    if let Some(checked) = known.find(&gpu.digest(), now_s) {
+        return Ok(checked);
+    }
+    let checked = check(gpu, nonce, &policy.gpu, &policy.roots, now_s)?;
+    known.keep(checked.clone(), now_s);
+    Ok(checked)
 }
 
 /// Checks that the GPU is the one of this machine; says what shows it.

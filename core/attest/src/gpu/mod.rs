@@ -11,6 +11,7 @@
 //! machine that is to serve reference peers relies on the statement alone.
 
 mod judge;
+mod known;
 mod spdm;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::digest::{Digest32, Digest48};
 
 pub(crate) use judge::judge;
 pub use judge::{CheckedGpu, check};
+pub(crate) use known::KnownGpus;
 pub use spdm::{OpaqueField, SpdmReport};
 
 /// First bytes of what [`GpuEvidence::digest`] covers.

@@ -1,12 +1,12 @@
 //! Attacks on GPU evidence.
 
 use cocoon_attest::gpu::check;
-use cocoon_attest::{BadEvidence, ClaimKind, Outcome, PeerEvidence, TrustRoots, Verdict};
+use cocoon_attest::{BadEvidence, ClaimKind, Outcome, PeerEvidence, TrustRoots, Verdict, Verifier};
 use cocoon_evidence::EvidenceProvider as _;
 use cocoon_evidence::sim::{Misbehave, SimulatedPlatform};
 
 use super::stage::{
-    GPU_NONCE, NOW_S, accepted, evidence, fails, judge, judge_evidence, only, with_gpu,
+    GPU_NONCE, NOW_MS, NOW_S, accepted, evidence, fails, judge, judge_evidence, only, with_gpu,
 };
 
 fn strict(platform: &SimulatedPlatform) -> Verdict {
@@ -109,4 +109,22 @@ fn gpu_evidence_without_a_measured_log() {
     let policy = platform.policy().requiring(ClaimKind::Gpu);
     let bad = fails(&judge_evidence(&platform, &silent, &policy), ClaimKind::Gpu);
     assert!(bad.to_string().contains("event log"), "{bad}");
+}
+
+#[test]
+fn a_gpu_checked_before_does_not_excuse_another_policy_or_nonce() {
+    let platform = with_gpu(None);
+    let collateral = platform.collateral(NOW_S).unwrap();
+    let policy = platform.policy().requiring(ClaimKind::Gpu);
+    let mut verifier = Verifier::new(policy.clone(), 16, 3_600_000).unwrap();
+    accepted(&verifier.judge(&evidence(&platform), &collateral, NOW_MS));
+    // The same GPU with other evidence around it: remembered, but tied to the machine anew.
+    let silent = PeerEvidence { event_log: None, ..evidence(&platform) };
+    fails(&verifier.judge(&silent, &collateral, NOW_MS), ClaimKind::Gpu);
+    let asked = PeerEvidence { gpu_nonce: Some([1; 32]), ..evidence(&platform) };
+    fails(&verifier.judge(&asked, &collateral, NOW_MS), ClaimKind::Gpu);
+    let mut revoking = policy;
+    revoking.gpu.revoked_keys = revoking.roots.gpu.clone();
+    verifier.replace_policy(revoking).unwrap();
+    fails(&verifier.judge(&evidence(&platform), &collateral, NOW_MS), ClaimKind::Gpu);
 }

@@ -2,8 +2,8 @@
 
 use cocoon_attest::tdx::TdxPolicy;
 use cocoon_attest::{
-    BadEvidence, ClaimKind, Finding, Measurement, Outcome, PeerEvidence, Policy,
-    RegisteredPlatform, TdMeasurement, TrustRoots,
+    BadEvidence, ClaimKind, Finding, Measurement, PeerEvidence, Policy, RegisteredPlatform,
+    TdMeasurement, TrustRoots,
 };
 use cocoon_evidence::sim::{Misbehave, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider as _, QuoteSubject};
@@ -336,13 +336,17 @@ fn missing_evidence_under_every_policy() {
 }
 
 #[test]
-fn fake_evidence_in_an_ordinary_build() {
+fn fake_evidence_in_place_of_a_quote() {
     let platform = tdx(None);
-    let tdx_quote = Some(cocoon_attest::certificate_report_data(&KEY).to_vec());
-    let fake =
-        PeerEvidence { tdx_quote, user_claims: Some(KEY.to_vec()), ..PeerEvidence::new(KEY) };
-    fails(&judge_evidence(&platform, &fake, &platform.policy()), ClaimKind::Hardware);
-    let policy = Policy { mode: cocoon_attest::PolicyMode::FakeTee, ..platform.policy() };
-    let verdict = judge_evidence(&platform, &fake, &policy);
-    assert!(matches!(verdict.outcome(), Outcome::Refuse(BadEvidence::PlatformRefused { .. })));
+    for len in [64, 496] {
+        let mut quote = vec![0; len];
+        let at = if len == 64 { 0 } else { 384 };
+        quote[at..at + 64].copy_from_slice(&cocoon_attest::certificate_report_data(&KEY));
+        let fake = PeerEvidence {
+            tdx_quote: Some(quote),
+            user_claims: Some(KEY.to_vec()),
+            ..PeerEvidence::new(KEY)
+        };
+        fails(&judge_evidence(&platform, &fake, &platform.policy()), ClaimKind::Hardware);
+    }
 }
