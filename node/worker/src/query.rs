@@ -26,7 +26,8 @@ pub(crate) trait Sink: Send {
 /// How a query ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
-    /// Tokens claimed from the proxy.
+    /// Tokens that the proxy will book: what was claimed, but nothing for a failure, which is free
+    /// by the protocol (protocol notes, wire 3.7).
     pub(crate) claimed: Tokens,
     /// Whether the model server gave a whole answer.
     pub(crate) complete: bool,
@@ -174,7 +175,8 @@ async fn finish(
     let (claimed, complete) = match outcome {
         Outcome::Complete => (answer.finish(&mut message, &meter.usage(), now_ms), true),
         Outcome::Failed(reject) => {
-            (answer.fail(&mut message, &reject, &meter.usage_so_far(), now_ms), false)
+            answer.fail(&mut message, &reject, &meter.usage_so_far(), now_ms);
+            (Tokens::ZERO, false)
         }
         Outcome::Cancelled => {
             let reject = Reject { code: 653, message: "cancelled".into() };
