@@ -1,6 +1,7 @@
 //! Blocks and states in the form that TON gives them (block.tlb).
 
 use tycho_types::boc::Boc;
+use tycho_types::boc::ser::BocHeader;
 use tycho_types::cell::{Cell, CellBuilder, HashBytes, Lazy};
 use tycho_types::dict::AugDict;
 use tycho_types::models::{
@@ -17,7 +18,7 @@ use crate::collate::{Collation, Touched};
 use crate::fault::Doing as _;
 use crate::genesis::{CATCHAIN_SEQNO, Network};
 use crate::queue::Queue;
-use crate::update::merkle_update;
+use crate::update::{CellHash, merkle_update};
 
 /// A sealed block (or the state before the first one) and the state after it.
 #[derive(Clone, Debug)]
@@ -81,6 +82,7 @@ pub(crate) fn seal_shard(
     collation: Collation<'_>,
 ) -> Result<(SealedBlock, CurrencyCollection), Fault> {
     let before = books.accounts.root_extra().balance.clone();
+    let transactions = collation.in_msgs.len();
     for transit in &collation.dequeued {
         books.queue.remove(transit).doing("taking a message from the queue")?;
     }
@@ -124,7 +126,7 @@ pub(crate) fn seal_shard(
         created_by: HashBytes::ZERO,
         custom: None,
     };
-    let block = seal(network, info, &flow, extra, &previous.state, state, end_lt)?;
+    let block = seal(network, info, &flow, extra, &previous.state, state, transactions)?;
     Ok((block, collected))
 }
 
@@ -227,7 +229,7 @@ fn seal(
     extra: BlockExtra,
     before: &Cell,
     state: Cell,
-    end_lt: u64,
+    transactions: usize,
 ) -> Result<SealedBlock, Fault> {
     let block = Block {
         global_id: network.parsed.global_id,
@@ -243,12 +245,12 @@ fn seal(
             shard: info.shard,
             seqno: info.seqno,
             root_hash: *root.repr_hash(),
-            file_hash: Boc::file_hash(Boc::encode(&root)),
+            file_hash: file_hash(&root, transactions),
         },
         root,
         state,
         start_lt: info.start_lt,
-        end_lt,
+        end_lt: info.end_lt,
         gen_utime: info.gen_utime,
     })
 }
@@ -312,7 +314,19 @@ pub(crate) fn seal_master(
         ..block_info(network, moment, end_lt, previous, moment.seqno.saturating_sub(1))
     };
     let state = master_state(network, books, moment, end_lt)?;
-    seal(network, info, &flow, extra, &previous.state, state, end_lt)
+    seal(network, info, &flow, extra, &previous.state, state, 0)
+}
+
+/// Cells that a transaction brings into a block, about; only memory is reserved by it.
+const CELLS_PER_TRANSACTION: usize = 24;
+
+/// SHA-256 of the block as a bag of cells.
+fn file_hash(root: &Cell, transactions: usize) -> HashBytes {
+    let cells = transactions.saturating_mul(CELLS_PER_TRANSACTION).saturating_add(64);
+    let header = BocHeader::<CellHash>::with_capacity_and_root(cells, root.as_ref());
+    let mut bytes = Vec::new();
+    header.encode(&mut bytes);
+    Boc::file_hash(&bytes)
 }
 
 /// Enters the block before this one into the list of all masterchain blocks.
