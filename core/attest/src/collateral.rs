@@ -23,10 +23,13 @@ pub struct SnpCollateral {
     /// The generation.
     pub product: SnpProduct,
     /// AMD root key certificate.
+    #[serde(with = "crate::text")]
     pub ark: Vec<u8>,
     /// AMD SEV key certificate.
+    #[serde(with = "crate::text")]
     pub ask: Vec<u8>,
     /// Revocation list signed by the root.
+    #[serde(with = "crate::text")]
     pub crl: Vec<u8>,
     /// When they were fetched, Unix milliseconds.
     pub fetched_ms: u64,

@@ -29,6 +29,7 @@ pub const EVENT_LOG_LIMIT: usize = 64 * 1024;
 
 /// The extensions of the protocol (protocol notes 2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ExtensionKind {
     /// `.1`: a TDX quote.
     TdxQuote,
@@ -100,7 +101,8 @@ pub enum ExtensionUse {
 }
 
 /// What the TDX or SEV report of this evidence is expected to be bound to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Binding {
     /// `report_data` = SHA-512 of the Ed25519 key of the certificate (protocol notes 2.4).
     /// Says nothing about freshness.
@@ -115,30 +117,42 @@ pub enum Binding {
 ///
 /// Built by the TLS edge from the certificate ([`PeerEvidence::new`], then
 /// [`PeerEvidence::take_extension`] for each extension), or by the channel handshake.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Can be saved and verified again years later, at its own date.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PeerEvidence {
     /// Raw Ed25519 key of the certificate; its possession is proved by the TLS handshake.
     pub public_key: [u8; 32],
     /// TDX quote, raw (`.1`).
+    #[serde(default, with = "crate::text::optional")]
     pub tdx_quote: Option<Vec<u8>>,
     /// User claims (`.2`).
+    #[serde(default, with = "crate::text::optional")]
     pub user_claims: Option<Vec<u8>>,
     /// SEV report data (`.100`).
+    #[serde(default, with = "crate::text::optional")]
     pub sev_report_data: Option<Vec<u8>>,
     /// SEV-SNP report (`.101`).
+    #[serde(default, with = "crate::text::optional")]
     pub sev_report: Option<Vec<u8>>,
     /// VCEK certificate in PEM (`.102`).
+    #[serde(default, with = "crate::text::optional")]
     pub sev_vcek_pem: Option<Vec<u8>>,
     /// Protocol extensions that were present but not critical.
+    #[serde(default)]
     pub not_critical: Vec<ExtensionKind>,
     /// What the report data must be.
+    #[serde(default)]
     pub binding: Binding,
     /// GPU evidence, offered after the handshake only.
+    #[serde(default)]
     pub gpu: Option<GpuEvidence>,
     /// Nonce that this side drew for the GPU; nothing when the evidence is the one of boot.
+    #[serde(default)]
     pub gpu_nonce: Option<[u8; 32]>,
     /// Runtime event log in the text form of the guest (one event per line), offered after
     /// the handshake only; replayed against RTMR3.
+    #[serde(default, with = "crate::text::optional")]
     pub event_log: Option<Vec<u8>>,
 }
 

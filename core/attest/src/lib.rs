@@ -23,6 +23,7 @@ pub mod sgx;
 mod site;
 pub mod snp;
 pub mod tdx;
+mod text;
 mod verdict;
 mod verifier;
 

@@ -162,6 +162,22 @@ fn every_claim_holds_over_an_honest_channel() {
 }
 
 #[test]
+fn evidence_saved_today_verifies_years_later_at_its_own_date() {
+    let worker = worker(1, None);
+    let policy = policy(&worker.platform);
+    let collateral = worker.platform.collateral(NOW_S).unwrap();
+    let mut saved = String::new();
+    let (verdict, _) = meet(&worker, &policy, (1, 1), |evidence| {
+        saved = serde_json::to_string(&(evidence, &collateral, &policy)).unwrap();
+    });
+    let (evidence, collateral, policy): (PeerEvidence, Collateral, Policy) =
+        serde_json::from_str(&saved).unwrap();
+    assert_eq!(verify(&evidence, &collateral, &policy, NOW_MS), verdict);
+    let years_later = verify(&evidence, &collateral, &policy, NOW_MS + 100_000_000_000);
+    assert!(matches!(years_later.finding(ClaimKind::Hardware), Finding::Unknown(_)));
+}
+
+#[test]
 fn quote_from_another_session_relayed() {
     let worker = worker(1, None);
     let (verdict, result) = meet(&worker, &policy(&worker.platform), (1, 2), |_| {});

@@ -78,7 +78,8 @@ impl ChannelRole {
 ///
 /// The side that attests builds it to be signed; the side that verifies builds its own
 /// expectation of it. The two must agree in every byte.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Statement {
     /// Role of the side that attests.
     pub role: ChannelRole,

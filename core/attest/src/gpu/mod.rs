@@ -32,8 +32,10 @@ const DIGEST_TAG: &[u8] = b"cocoon.gpu.v1";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuEvidence {
     /// SPDM 1.1 `GET_MEASUREMENTS` request and response, as the driver returns them.
+    #[serde(with = "crate::text")]
     pub report: Vec<u8>,
     /// Device certificate chain, PEM, leaf first, root last.
+    #[serde(with = "crate::text")]
     pub chain_pem: Vec<u8>,
     /// Modes that the driver of the guest reports.
     pub mode: GpuMode,
