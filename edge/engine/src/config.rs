@@ -15,6 +15,16 @@ pub const CONTEXT_TOKENS_MIN: u32 = 128;
 /// Largest context that a sequence may have, in tokens.
 pub const CONTEXT_TOKENS_MAX: u32 = 1 << 20;
 
+/// The environment in which a process that runs an engine should be started.
+///
+/// The arithmetic's threads wait for each other hundreds of times a token. By default they
+/// spin, which is best on an idle machine and ruinous on a shared one: with two threads on
+/// two busy cores (load 9, SmolLM2-135M) a model wrote 3 tokens/s spinning and 37 to 55
+/// waiting passively; one thread, which waits for nobody, wrote 40. The OpenMP library reads
+/// the variable before `main`, so it must be set by whoever starts the process (OpenMP 5.2,
+/// section 21.5, `OMP_WAIT_POLICY`).
+pub const PROCESS_ENVIRONMENT: &[(&str, &str)] = &[("OMP_WAIT_POLICY", "passive")];
+
 /// What the engine serves, where, and within which limits.
 ///
 /// [`EngineConfig::new`] gives values that fit a small model on a few cores; every field
@@ -34,8 +44,8 @@ pub struct EngineConfig {
     pub listen: SocketAddr,
     /// When set, every request but `/health` must carry `Authorization: Bearer <this>`.
     pub api_key: Option<Secret<String>>,
-    /// Threads for the arithmetic. Never more than there are cores: the threads spin at
-    /// barriers, so one too many costs an order of magnitude.
+    /// Threads for the arithmetic, never more than there are cores: the threads wait for each
+    /// other, so one too many costs an order of magnitude (see [`PROCESS_ENVIRONMENT`]).
     pub threads: u32,
     /// Tokens of context that each sequence has (prompt and answer together); cut down to
     /// what the model was trained for. Memory grows with this times `max_sequences`.
@@ -162,8 +172,16 @@ fn available_cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
+/// All cores if the threads wait passively, else half of them: a thread that shares its core
+/// holds up all others (see [`PROCESS_ENVIRONMENT`]).
 fn default_threads() -> u32 {
-    available_cores().min(8)
+    let passive =
+        std::env::var("OMP_WAIT_POLICY").is_ok_and(|policy| policy.eq_ignore_ascii_case("passive"));
+    threads_for(available_cores(), passive)
+}
+
+fn threads_for(cores: u32, passive: bool) -> u32 {
+    if passive { cores.clamp(1, 8) } else { (cores / 2).clamp(1, 8) }
 }
 
 #[cfg(test)]
@@ -173,6 +191,14 @@ mod tests {
     #[test]
     fn the_default_is_valid() {
         EngineConfig::new("/m.gguf", "m").validate().unwrap();
+    }
+
+    #[test]
+    fn threads_leave_room_unless_they_wait_passively() {
+        let threads: Vec<_> = [1, 2, 4, 64].map(|cores| threads_for(cores, false)).into();
+        assert_eq!(threads, [1, 1, 2, 8]);
+        let passive: Vec<_> = [1, 2, 4, 64].map(|cores| threads_for(cores, true)).into();
+        assert_eq!(passive, [1, 2, 4, 8]);
     }
 
     #[test]

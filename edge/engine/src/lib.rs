@@ -55,7 +55,8 @@ pub mod tiny_gguf;
 mod verify;
 
 pub use config::{
-    CONTEXT_TOKENS_MAX, CONTEXT_TOKENS_MIN, EngineConfig, SEQUENCES_MAX, SamplingDefaults,
+    CONTEXT_TOKENS_MAX, CONTEXT_TOKENS_MIN, EngineConfig, PROCESS_ENVIRONMENT, SEQUENCES_MAX,
+    SamplingDefaults,
 };
 pub use cpu::check_processor;
 pub use event::EngineEvent;
