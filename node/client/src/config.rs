@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The client's settings towards the network. See `docs/gateway.md` for each with examples.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientConfig {
     /// Address of the client's wallet contract, the owner of its client contracts.
     pub wallet: String,
-    /// File with the secret of the short authorisation; made with a random one when missing.
+    /// File with the secret of the short authorisation; none when missing.
     pub secret_file: Option<PathBuf>,
+    /// That secret, when it does not stand in a file of its own.
+    #[serde(skip)]
+    pub secret: Option<Secret<Vec<u8>>>,
     /// Proxies to connect to at the same time.
     pub proxy_connections: u32,
     /// How to come to them.
@@ -47,6 +50,7 @@ impl Default for ClientConfig {
         Self {
             wallet: String::new(),
             secret_file: None,
+            secret: None,
             proxy_connections: 1,
             transport: Transport::Direct,
             evidence: EvidenceConfig::None,
@@ -82,7 +86,9 @@ impl ClientConfig {
     /// [`ConfigFault`]: a member that cannot be used.
     pub fn from_reference(file: &ClientRunner<'_>, wallet: Address) -> Result<Self, ConfigFault> {
         let text = |text: &cocoon_wire::tl::Text<'_>| text.sanitized().into_owned();
+        let secret = &file.secret_string;
         Ok(Self {
+            secret: (!secret.expose().is_empty()).then(|| secret.clone()),
             wallet: wallet.to_raw(),
             proxy_connections: count("proxy_connections", file.proxy_connections)?.max(1),
             transport: Transport::from_reference(&text(&file.connect_to_proxy_via))?,
@@ -107,17 +113,40 @@ impl ClientConfig {
             let reason = "write the path of the network's registry file".to_owned();
             return Err(ConfigFault::Member { member: "network_file", reason });
         }
-        let secret = match &self.secret_file {
-            None => Vec::new(),
-            Some(path) => std::fs::read(path).map_err(|source| ConfigFault::File {
-                path: path.display().to_string(),
-                reason: source.to_string(),
-            })?,
+        let secret = match (&self.secret, &self.secret_file) {
+            (Some(secret), _) => secret.clone(),
+            (None, None) => Secret::default(),
+            (None, Some(path)) => {
+                let read = std::fs::read(path).map_err(|source| ConfigFault::File {
+                    path: path.display().to_string(),
+                    reason: source.to_string(),
+                })?;
+                Secret::new(read)
+            }
         };
         Ok(Checked {
             wallet: address("wallet", &self.wallet)?,
             root: address("root", &self.root)?,
-            secret: Secret::new(secret),
+            secret,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_references_secret_is_kept_and_never_printed() {
+        let json = r#"{"@type":"clientRunner.config","is_test":true,"secret_string":"our word",
+            "root_contract_address":"EQCns7bYSp0igFvS1wpb5wsZjCKCV19MD5AVzI4EyxsnU73k"}"#;
+        let file: ClientRunner<'static> = cocoon_wire::config_json::read(json).unwrap();
+        let wallet = Address::new(0, [7; 32]);
+        let mut config = ClientConfig::from_reference(&file, wallet).unwrap();
+        config.network_file = "net.json".into();
+        assert_eq!(config.check().unwrap().secret.expose(), b"our word");
+        assert!(!format!("{config:?}").contains("our word"));
+        config.secret = None;
+        assert!(config.check().unwrap().secret.expose().is_empty());
     }
 }

@@ -39,10 +39,13 @@ pub(crate) fn gateway(options: &RoleOptions) -> Result<()> {
         None => GatewayNode::default(),
         Some(path) => reference_gateway(path)?,
     };
+    // Secrets never stand among the members that layers print.
+    let secret = defaults.network.secret.clone();
     let place = Place { network_file: "network.network_file", data_dir: "network.data_dir" };
-    let Some(config) = configure("COCOON_GATEWAY_", defaults, place, options)? else {
+    let Some(mut config) = configure("COCOON_GATEWAY_", defaults, place, options)? else {
         return Ok(());
     };
+    config.network.secret = secret;
     config.network.check().map_err(mistake)?;
     if options.check_config {
         return checked();
@@ -203,7 +206,7 @@ fn checked() -> Result<()> {
 }
 
 /// Runs a node until a signal, or until the parent is gone.
-fn run_node(options: &ProcessOptions, node: impl AsyncFnOnce(Stop) -> Result<()>) -> Result<()> {
+pub(crate) fn run_node(options: &ProcessOptions, node: impl AsyncFnOnce(Stop) -> Result<()>) -> Result<()> {
     let format = if options.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
     telemetry::start(&options.log, format).map_err(mistake)?;
     let mut builder = match options.threads {
