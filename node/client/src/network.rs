@@ -3,6 +3,7 @@
 use cocoon_channel::{ChannelRecord, Channels, Compaction};
 use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
+use cocoon_gateway::answer::WorkerSeen;
 use cocoon_gateway::upstream::NetworkStatus;
 use cocoon_gateway::{InferenceRequest, InferenceStream, ModelOffer, Upstream, UpstreamError};
 use cocoon_host::config::ConfigFault;
@@ -159,7 +160,7 @@ impl Network {
                 conn,
                 asked,
                 deadline_ms: clock::now_ms().saturating_add(timeout_ms),
-                proxy_measurement: measurement,
+                worker: WorkerSeen { proxy_measurement: measurement, ..WorkerSeen::default() },
                 head: Some(head),
                 feed: None,
             },

@@ -31,7 +31,8 @@ pub(crate) struct Request {
     pub(crate) conn: ConnId,
     pub(crate) asked: Asked,
     pub(crate) deadline_ms: u64,
-    pub(crate) proxy_measurement: String,
+    /// Who answers, as far as it is known.
+    pub(crate) worker: WorkerSeen,
     pub(crate) head: Option<HeadSender>,
     pub(crate) feed: Option<AnswerFeed>,
 }
@@ -142,13 +143,11 @@ impl Requests {
             let _ = cancels.send(id);
         });
         request.feed = Some(feed);
+        request.worker.measurement = text_of(headers, WORKER_HEADER);
+        request.worker.tee_kind = self.tee_kind.to_owned();
         let head = AnswerHead {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
-            worker: WorkerSeen {
-                measurement: text_of(headers, WORKER_HEADER),
-                tee_kind: self.tee_kind.to_owned(),
-                proxy_measurement: request.proxy_measurement.clone(),
-            },
+            worker: request.worker.clone(),
             headers: header_map(headers),
         };
         match sender.send(Ok(InferenceStream { head, parts })) {
@@ -201,7 +200,9 @@ fn end(request: Request, error: Option<UpstreamError>, charge: &Charge, prices: 
             // Its reader may be gone already.
             let _ = head.send(Err(error));
         }
-        (None, Some(feed)) => feed.finish(record(error, charge, prices)),
+        (None, Some(feed)) => {
+            feed.finish(FinalRecord { worker: request.worker, ..record(error, charge, prices) });
+        }
         (None, None) => {}
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Worker(RoleOptions),
     /// Run the embedded model server.
     Engine(EngineOptions),
+    /// Run a local TON network: toncenter's API, a lite server, a faucet.
+    Chain(ChainOptions),
     /// Print a completion script for a shell.
     Completions {
         /// bash, zsh, fish, elvish or powershell.
@@ -182,6 +184,25 @@ pub(crate) struct EngineOptions {
     /// Answers made at the same time.
     #[arg(long, value_name = "N")]
     pub(crate) max_sequences: Option<u32>,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
+}
+
+/// Options of `cocoon chain`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChainOptions {
+    /// Where the HTTP interface listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub(crate) http: std::net::SocketAddr,
+    /// Where the lite server listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) lite: std::net::SocketAddr,
+    /// Where the chain is kept; in memory only when left out.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Milliseconds between two blocks.
+    #[arg(long, value_name = "MS")]
+    pub(crate) block_ms: Option<u64>,
     #[command(flatten)]
     pub(crate) process: ProcessOptions,
 }

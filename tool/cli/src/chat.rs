@@ -177,7 +177,7 @@ fn report(options: &ChatOptions, answer: &Answer, took: Duration) {
     let cost = cocoon_units::Nanoton(answer.report["cost_nanoton"].as_u64().unwrap_or(0));
     let worker = answer.report["worker"]["measurement"].as_str().unwrap_or("not attested");
     eprintln!(
-        "  [{cost} TON, {} tokens charged; first token after {} ms, all after {} ms; worker {worker}]",
+        "  [{cost}, {} tokens charged; first token after {} ms, all after {} ms; worker {worker}]",
         answer.report["tokens_charged"].as_u64().unwrap_or(0),
         first.as_millis(),
         took.as_millis()

@@ -1,6 +1,7 @@
 //! The one command: the whole network on this machine, and every role alone.
 
 mod arguments;
+mod chain;
 mod chat;
 mod http_get;
 mod roles;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Proxy(options) => roles::proxy(&options),
         Command::Worker(options) => roles::worker(&options),
         Command::Engine(options) => roles::engine(&options),
+        Command::Chain(options) => chain::run(&options),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "cocoon", &mut std::io::stdout());

@@ -13,6 +13,7 @@ use cocoon_wire::config_json;
 use cocoon_worker::WorkerConfig;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +111,16 @@ pub(crate) fn worker(options: &RoleOptions) -> Result<()> {
 
 /// `cocoon engine`
 pub(crate) fn engine(options: &EngineOptions) -> Result<()> {
+    let missing = |(name, _): &&(&str, &str)| std::env::var_os(name).is_none();
+    if cocoon_engine::PROCESS_ENVIRONMENT.iter().any(|pair| missing(&pair)) {
+        // The engine's thread library reads these before `main`: start again with them.
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let fault = std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .envs(cocoon_engine::PROCESS_ENVIRONMENT.iter().filter(missing).copied())
+            .exec();
+        return Err(fault).context("cannot start the engine's process");
+    }
     let (path, name, sha256) = match &options.model_file {
         Some(path) => {
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -206,7 +217,10 @@ fn checked() -> Result<()> {
 }
 
 /// Runs a node until a signal, or until the parent is gone.
-pub(crate) fn run_node(options: &ProcessOptions, node: impl AsyncFnOnce(Stop) -> Result<()>) -> Result<()> {
+pub(crate) fn run_node(
+    options: &ProcessOptions,
+    node: impl AsyncFnOnce(Stop) -> Result<()>,
+) -> Result<()> {
     let format = if options.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
     telemetry::start(&options.log, format).map_err(mistake)?;
     let mut builder = match options.threads {

@@ -39,6 +39,8 @@ impl Running {
             .arg("--with-parent")
             // Several nodes share this machine: one thread each wastes no time on hand-overs.
             .args(["--node-threads", "1"])
+            // Read by the engine's thread library before `main`.
+            .envs(cocoon_engine::PROCESS_ENVIRONMENT.iter().copied())
             .stdin(Stdio::piped())
             .stdout(log.try_clone().context("cannot share the log file")?)
             .stderr(log)

@@ -278,9 +278,14 @@ impl Plan {
         self.write_config("gateway", &GatewayNode { http, network })
     }
 
-    /// File of the development roots. They outlive `--fresh`: they name no user and no money.
+    /// File of the development roots, shared by all local networks of this user: they name nobody
+    /// and no money, and take seconds to draw.
     fn roots(&self) -> PathBuf {
-        self.data_dir.join("simulated-roots")
+        let cache = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty());
+        let cache = cache
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+        cache.unwrap_or_else(|| self.data_dir.clone()).join("cocoon").join("simulated-roots")
     }
 
     fn evidence(&self, image: &str, machine: u64) -> EvidenceConfig {
