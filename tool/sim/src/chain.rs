@@ -115,18 +115,17 @@ impl World {
             let own = !matches!(message, Message::Order { .. });
             if own {
                 // Clients try again themselves.
-                let life = 0;
-                self.at(self.now_ms + RESEND_MS, Event::Block { proxy: p, life, message });
+                self.at(self.now_ms + RESEND_MS, Event::Block { proxy: p, message });
             }
             return;
         }
         at_ms = at_ms.max(self.chain.stalled_until_ms + 500);
-        self.at(at_ms, Event::Block { proxy: p, life: 0, message });
+        self.at(at_ms, Event::Block { proxy: p, message });
     }
 
     /// The proxy's hand sends again what did not come back.
     pub(crate) fn resend_orders(&mut self, p: u8) {
-        if !self.now_ms.is_multiple_of(30_000) {
+        if !self.now_ms.is_multiple_of(30_000) || self.mutant == Some(Mutant::OrdersNotResent) {
             return;
         }
         let Some(node) = self.proxies.get(usize::from(p)) else { return };
@@ -197,7 +196,7 @@ impl World {
     pub(crate) fn block(&mut self, p: u8, message: Message) {
         if self.now_ms < self.chain.stalled_until_ms {
             let at_ms = self.chain.stalled_until_ms + 500;
-            return self.at(at_ms, Event::Block { proxy: p, life: 0, message });
+            return self.at(at_ms, Event::Block { proxy: p, message });
         }
         match message {
             Message::Order { number, order } => {
@@ -240,6 +239,12 @@ impl World {
     fn fact_later(&mut self, p: u8, fact: ChainFact) {
         let life = self.life(NodeId::Proxy(p));
         self.at(self.now_ms + 4_500, Event::Fact { proxy: p, life, fact });
+    }
+
+    /// Whether a client has a contract at a proxy.
+    pub(crate) fn has_contract(&self, client: u8, p: u8) -> bool {
+        let id = account(crate::client::owner(client));
+        self.chain.contracts[usize::from(p)].clients.contains_key(&id)
     }
 
     fn change_client(&mut self, p: u8, client: u8, change: impl FnOnce(&mut ClientContract)) {
@@ -370,7 +375,7 @@ impl World {
                 .find(|channel| Some(channel.own_contract) == self.client_contract(p, c));
             let held = held.and_then(|x| Some((x.books.signed().0, x.books.max().0, x.payment.clone()?)));
             if let Some((signed, max, body)) = held
-                && (max - contract.used).saturating_mul(PRICE) > contract.stake / 2
+                && max.saturating_sub(contract.used).saturating_mul(PRICE) > contract.stake / 2
                 && signed > contract.used
             {
                 self.to_chain(p, Message::Post { client: c, body: body.into() });

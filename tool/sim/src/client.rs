@@ -181,7 +181,18 @@ impl World {
                 }
             }
             Some(Incoming::Ready) => self.note(node, "ready", id, 0),
-            Some(Incoming::Models(_) | Incoming::Booked(..)) | None => {}
+            Some(Incoming::Booked(request, _)) => self.client_booked(c, request),
+            Some(Incoming::Models(_)) | None => {}
+        }
+    }
+
+    /// The statement about a request follows the end of its answer.
+    fn client_booked(&mut self, c: u8, request: RequestId) {
+        let node = NodeId::Client(c);
+        let honest = !self.plan.lies(node) && !self.truth.liar_answers(&self.plan);
+        let Some(client) = self.clients.get(usize::from(c)) else { return };
+        if honest && client.open.contains_key(&request) {
+            self.fail("a statement before the end it is about", format!("{node}, {request}"));
         }
     }
 
@@ -248,8 +259,9 @@ impl World {
             begun: false,
             text: Vec::new(),
         };
-        if let Some(client) = self.clients.get_mut(usize::from(ask.client)) {
-            client.open.insert(request, open);
+        let client = self.clients.get_mut(usize::from(ask.client));
+        if let Some(replaced) = client.and_then(|client| client.open.insert(request, open)) {
+            self.ended(replaced.ask, End::Lost);
         }
         self.note(node, "asks", number as u64, id);
         self.truth.asked.insert(request, number);

@@ -6,7 +6,7 @@ use cocoon_units::Address;
 use crate::client::End;
 use crate::faults::last_end_ms;
 use crate::liar::account;
-use crate::plan::{Ask, Lie, NodeId};
+use crate::plan::{Ask, FaultKind, Lie, NodeId};
 use crate::world::{Event, PROBES, World};
 
 /// Time in which everything comes right when misfortunes stop: dead connections are found (60 s),
@@ -99,10 +99,18 @@ impl World {
         // A liar alone at work was punished: nobody else can serve.
         let punished = self.plan.workers == 1
             && matches!(self.plan.liar, Some((NodeId::Worker(_), _)));
+        let doubled = self.plan.faults.iter().any(|(_, fault)| {
+            matches!(fault.kind, FaultKind::DialAgain { peer: NodeId::Worker(_), .. })
+        });
         for number in PROBES..PROBES + self.probes.len() {
+            let proxy = self.ask_of(number).and_then(|ask| ask.proxy).unwrap_or(0);
+            // Who was told too much refuses the proxy that now says less, for good.
+            let refused = self.plan.liar == Some((NodeId::Proxy(proxy), Lie::ProxyInflates));
             match self.truth.ends.get(&number) {
                 Some(End::Whole) => {}
-                _ if punished => {}
+                _ if punished || refused => {}
+                // Two connections of one worker count its slots twice.
+                Some(End::Failed { text, .. }) if doubled && text.contains("too many active") => {}
                 end => {
                     let ask = self.ask_of(number).cloned();
                     let text = format!("{ask:?} ended as {end:?}");
@@ -180,7 +188,7 @@ impl World {
             let id = account(crate::client::owner(c));
             let contract = self.chain.contracts[usize::from(p)].clients.get(&id).cloned();
             let Some(contract) = contract else { continue };
-            if contract.status != ClientStatus::Closed && self.truth.ends.len() < usize::MAX {
+            if contract.status != ClientStatus::Closed {
                 let text = format!("client {c}, proxy {p}: {contract:?}");
                 return self.fail("money was not given back", text);
             }

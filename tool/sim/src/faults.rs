@@ -45,6 +45,13 @@ impl World {
                     base.disk_slow_until_ms = base.disk_slow_until_ms.max(now_ms + ms);
                 }
             }
+            FaultKind::DiskFull { node, ms } => {
+                self.excuse(node, now_ms + ms + RECOVERY_MS);
+                if let Some(base) = self.base(node) {
+                    base.disk_full_until_ms = base.disk_full_until_ms.max(now_ms + ms);
+                }
+            }
+            FaultKind::DialAgain { peer, proxy } => self.dial(peer, proxy),
             FaultKind::ClockStep { node, step_ms } => {
                 if let Some(base) = self.base(node) {
                     base.clock_ms = base.clock_ms.saturating_add(step_ms);
@@ -81,7 +88,7 @@ impl World {
                 }
             }
             FaultKind::CloseClient { client, proxy } => {
-                if self.plan.real_chain {
+                if self.has_contract(client, proxy) {
                     self.closing.insert((client, proxy));
                     self.to_chain(proxy, Message::Close { client });
                 }
@@ -172,6 +179,7 @@ pub(crate) fn last_end_ms(faults: &[(usize, Fault)]) -> u64 {
             FaultKind::Partition { ms, .. }
             | FaultKind::Pause { ms, .. }
             | FaultKind::DiskSlow { ms, .. }
+            | FaultKind::DiskFull { ms, .. }
             | FaultKind::Disable { ms, .. }
             | FaultKind::ChainStall { ms }
             | FaultKind::ChainLoses { ms }
@@ -192,6 +200,8 @@ fn fault_name(kind: &FaultKind) -> &'static str {
         FaultKind::Partition { .. } => "fault: partition",
         FaultKind::Pause { .. } => "fault: pause",
         FaultKind::DiskSlow { .. } => "fault: slow disk",
+        FaultKind::DiskFull { .. } => "fault: full disk",
+        FaultKind::DialAgain { .. } => "order: dial again",
         FaultKind::ClockStep { .. } => "fault: clock step",
         FaultKind::Disable { .. } => "fault: worker off",
         FaultKind::Coefficient { .. } => "fault: price factor",

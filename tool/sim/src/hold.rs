@@ -19,11 +19,6 @@ impl Hold {
         self.tickets.push_back((ticket, self.written));
     }
 
-    /// Records handed out so far.
-    pub(crate) const fn records(&self) -> u64 {
-        self.written
-    }
-
     /// Gives the effect back when nothing is on its way to the disk; keeps it otherwise.
     pub(crate) fn pass(&mut self, act: Act) -> Option<Act> {
         match self.tickets.back() {
@@ -54,10 +49,5 @@ impl Hold {
             return None;
         }
         self.waiting.pop_front().map(|(_, act)| act)
-    }
-
-    /// How many effects wait.
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
     }
 }

@@ -31,8 +31,8 @@ mutants! {
     EffectsDoNotWait = "effects-do-not-wait",
     /// Answers to queries (statements of balances) do not wait.
     StatementsDoNotWait = "statements-do-not-wait",
-    /// Messages to the chain do not wait.
-    ChainOrdersDoNotWait = "chain-orders-do-not-wait",
+    /// Messages to the chain that get lost are not sent again.
+    OrdersNotResent = "orders-not-resent",
     /// The machine is told that records are durable when they are written.
     DurableWhenWritten = "durable-when-written",
     /// Effects that waited leave in the wrong order.

@@ -28,6 +28,7 @@ pub(crate) struct Base {
     pub(crate) disk: Disk,
     pub(crate) syncing: bool,
     pub(crate) disk_slow_until_ms: u64,
+    pub(crate) disk_full_until_ms: u64,
     pub(crate) fuse: Option<Fuse>,
     /// Until when a misfortune of its own excuses delays.
     pub(crate) excused_until_ms: u64,
@@ -89,8 +90,14 @@ impl World {
         }
         base.syncing = true;
         let (life, ticket) = (base.life, base.disk.newest());
-        let at_ms = (now_ms + delay_ms).max(base.disk_slow_until_ms);
+        let full_until_ms = base.disk_full_until_ms;
+        let at_ms = (now_ms + delay_ms).max(base.disk_slow_until_ms).max(full_until_ms);
         self.at(at_ms, Event::Synced { node, life, ticket });
+        if let NodeId::Proxy(p) = node
+            && full_until_ms > now_ms
+        {
+            self.proxy_stalls(p, true);
+        }
     }
 
     /// A sync has ended.

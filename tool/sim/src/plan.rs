@@ -93,6 +93,10 @@ pub enum FaultKind {
     Pause { node: NodeId, ms: u64 },
     /// A disk takes this long for a sync.
     DiskSlow { node: NodeId, ms: u64 },
+    /// A disk is full for a while: what is written waits, and the node is told.
+    DiskFull { node: NodeId, ms: u64 },
+    /// A peer opens one more connection to a proxy.
+    DialAgain { peer: NodeId, proxy: u8 },
     /// The clock of the wall jumps.
     ClockStep { node: NodeId, step_ms: i64 },
     /// A worker takes nothing for a while.
@@ -244,7 +248,7 @@ impl Plan {
         let node = if chance.percent(60) { NodeId::Proxy(proxy) } else { peer };
         let worker = chance.index(self.workers.into()) as u8;
         let client = chance.index(self.clients.into()) as u8;
-        let kind = match chance.index(26) {
+        let kind = match chance.index(29) {
             0..=6 => self.draw_crash(node, chance),
             7 => FaultKind::Break { peer, proxy },
             8 => FaultKind::HalfOpen { peer, proxy },
@@ -266,6 +270,8 @@ impl Plan {
             21 => FaultKind::Commit { proxy },
             22 | 23 => FaultKind::Snapshot { node },
             24 => FaultKind::TopUp { client, proxy },
+            25 => FaultKind::DiskFull { node, ms: chance.between(500, 30_000) },
+            26 | 27 => FaultKind::DialAgain { peer, proxy },
             _ => FaultKind::CloseClient { client, proxy },
         };
         Fault { at_ms, kind }

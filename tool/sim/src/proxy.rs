@@ -189,7 +189,6 @@ impl World {
         match self.mutant {
             Some(Mutant::EffectsDoNotWait) => true,
             Some(Mutant::StatementsDoNotWait) => matches!(act, Act::Answer { .. }),
-            Some(Mutant::ChainOrdersDoNotWait) => matches!(act, Act::Chain(_)),
             _ => false,
         }
     }
@@ -233,6 +232,7 @@ impl World {
         let now = self.proxy_now(p);
         let Some(node) = self.proxies.get_mut(usize::from(p)) else { return };
         let Some(machine) = node.machine.as_mut() else { return };
+        machine.set_stalled(false);
         let records = node.hold.durable(ticket);
         machine.durable(records, now, &mut node.out);
         let mut released: VecDeque<Act> = VecDeque::new();
@@ -251,6 +251,15 @@ impl World {
         }
         self.perform(p);
         self.check_live_books(p);
+    }
+
+    /// The disk is full, or takes writes again.
+    pub(crate) fn proxy_stalls(&mut self, p: u8, stalled: bool) {
+        let node = self.proxies.get_mut(usize::from(p));
+        if let Some(machine) = node.and_then(|node| node.machine.as_mut()) {
+            machine.set_stalled(stalled);
+            self.note(NodeId::Proxy(p), "stalls", u64::from(stalled), 0);
+        }
     }
 
     /// Takes what is durable now into the books of the truth.

@@ -42,7 +42,7 @@ pub(crate) enum Event {
     Work { worker: u8, life: u64, key: (u64, RequestId) },
     Fault(usize),
     Undo(usize),
-    Block { proxy: u8, life: u64, message: Message },
+    Block { proxy: u8, message: Message },
     Fact { proxy: u8, life: u64, fact: ChainFact },
     Root { node: NodeId, root: Arc<RootState> },
 }
@@ -305,7 +305,7 @@ impl World {
             }
             Event::Fault(index) => self.strike(index),
             Event::Undo(index) => self.undo(index),
-            Event::Block { proxy, message, .. } => self.block(proxy, message),
+            Event::Block { proxy, message } => self.block(proxy, message),
             Event::Fact { proxy, life, fact } => self.learn(proxy, life, fact),
             Event::Root { node, root } => self.root_changes(node, root),
         }

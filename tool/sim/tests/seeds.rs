@@ -1,0 +1,62 @@
+//! Random worlds keep every promise, and equal seeds give equal worlds.
+
+use cocoon_sim::{Mutant, Options, Plan, run, shrink};
+
+/// Seeds that are played here; the rest is for `cocoon-sim --seeds`.
+const SEEDS: u64 = if cfg!(debug_assertions) { 150 } else { 600 };
+
+#[test]
+fn every_promise_is_kept() {
+    let (mut virtual_ms, mut crashes, mut answered) = (0, 0, 0);
+    for seed in 0..SEEDS {
+        let outcome = run(Plan::of_seed(seed), Options::default()).expect("the world is made");
+        if let Some(violation) = outcome.violation {
+            panic!("seed {seed}: {violation}; replay with: cocoon-sim --seeds {seed}..{}", seed + 1);
+        }
+        virtual_ms += outcome.virtual_ms;
+        crashes += outcome.crashes;
+        answered += outcome.answered;
+    }
+    assert!(virtual_ms > SEEDS * 300_000, "{virtual_ms} virtual ms");
+    assert!(crashes > SEEDS / 4, "{crashes} crashes");
+    assert!(answered > SEEDS, "{answered} answers");
+}
+
+#[test]
+fn equal_seeds_give_equal_runs() {
+    for seed in 0..20 {
+        let play = || run(Plan::of_seed(seed), Options::default()).expect("the world is made");
+        let (one, two) = (play(), play());
+        assert_eq!(one.log.hash(), two.log.hash(), "seed {seed}");
+        assert_eq!((one.steps, one.virtual_ms), (two.steps, two.virtual_ms), "seed {seed}");
+        let other = run(Plan::of_seed(seed + 1_000), Options::default()).expect("made");
+        assert_ne!(one.log.hash(), other.log.hash(), "seed {seed} is no other seed");
+    }
+}
+
+#[test]
+fn a_kept_log_tells_the_same_story() {
+    let kept = Options { keep_log: true, ..Options::default() };
+    let silent = run(Plan::of_seed(3), Options::default()).expect("the world is made");
+    let told = run(Plan::of_seed(3), kept).expect("the world is made");
+    assert_eq!(silent.log.hash(), told.log.hash());
+    assert_eq!(told.log.lines().len() as u64, told.log.count());
+    assert!(silent.log.lines().is_empty());
+}
+
+#[test]
+fn a_failing_plan_shrinks_and_still_fails_the_same_way() {
+    let options = Options { mutant: Some(Mutant::FinishForgotten), ..Options::default() };
+    let plan = Plan::of_seed(0);
+    let found = run(plan.clone(), options).expect("the world is made");
+    let rule = found.violation.expect("seed 0 finds a forgotten record").rule;
+    let small = shrink(plan.clone(), options, rule, 300).expect("the world is made");
+    assert!(small.asks.len() + small.faults.len() < plan.asks.len() + plan.faults.len());
+    let asks: Vec<usize> = small.asks.iter().map(|(number, _)| *number).collect();
+    let faults: Vec<usize> = small.faults.iter().map(|(number, _)| *number).collect();
+    let mut again = Plan::of_seed(0).keeping(Some(&asks), Some(&faults));
+    again.liar = small.liar;
+    assert_eq!(again, small, "the lists on the command line name the same plan");
+    let outcome = run(again, options).expect("the world is made");
+    assert_eq!(outcome.violation.expect("still fails").rule, rule);
+}
