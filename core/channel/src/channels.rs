@@ -153,7 +153,9 @@ impl Channels {
         let Some(channel) = self.channels.get_mut(&proxy) else { return Ok(None) };
         let signed = match payment {
             // The payment we hold was verified when it came; proxies send it again and again.
-            Some(bytes) if channel.payment.as_deref() == Some(bytes) => Some(channel.books.signed()),
+            Some(bytes) if channel.payment.as_deref() == Some(bytes) => {
+                Some(channel.books.signed())
+            }
             Some(bytes) => Some(channel.verify(kind, bytes)?),
             None => None,
         };

@@ -76,7 +76,8 @@ fn nothing_new_is_nothing_to_journal() {
     let (mut channels, _) = pinned();
     assert_eq!(channels.state(proxy(1), None, Tokens(0), Tokens(0)), Ok(None));
     let stated = payment(1, 3);
-    let state = |channels: &mut Channels| channels.state(proxy(1), Some(&stated), Tokens(5), Tokens(6));
+    let state =
+        |channels: &mut Channels| channels.state(proxy(1), Some(&stated), Tokens(5), Tokens(6));
     assert!(state(&mut channels).unwrap().is_some());
     assert_eq!(state(&mut channels), Ok(None));
 }
@@ -93,12 +94,16 @@ fn an_empty_payment_takes_nothing_away() {
 #[test]
 fn a_write_off_below_the_payment_survives_a_restart() {
     let (mut channels, mut records) = pinned();
-    records.extend(channels.state(proxy(1), Some(&payment(1, 50)), Tokens(60), Tokens(70)).unwrap());
+    records
+        .extend(channels.state(proxy(1), Some(&payment(1, 50)), Tokens(60), Tokens(70)).unwrap());
     channels.dead_end(proxy(1), Tokens(20));
     records.extend(channels.take_write_off(proxy(1)));
     records.extend(channels.state(proxy(1), None, Tokens(25), Tokens(30)).unwrap());
     let books = channels.channel(proxy(1)).unwrap().books;
-    assert_eq!((books.signed(), books.durable(), books.max()), (Tokens(50), Tokens(25), Tokens(30)));
+    assert_eq!(
+        (books.signed(), books.durable(), books.max()),
+        (Tokens(50), Tokens(25), Tokens(30))
+    );
     assert_eq!(known(&replayed(&records)), known(&channels));
     assert_eq!(known(&replayed(&channels.snapshot())), known(&channels));
 }

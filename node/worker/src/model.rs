@@ -87,3 +87,38 @@ pub(crate) async fn run(script: &Path, model: &ModelName) -> Result<(), ModelFau
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+    use super::*;
+
+    #[test]
+    fn only_models_of_the_root_contract_are_served_one_change_at_a_time() {
+        let hash = Hash(Sha256::digest("known@1:00").into());
+        let mut change = ModelChange::new(Path::new("/script"), Some(BTreeSet::from([hash])));
+        assert_eq!(change.begin("other@1:00"), Err(ModelFault::Unknown));
+        assert_eq!(change.begin(""), Err(ModelFault::Unknown));
+        let (script, name) = change.begin("known@1:00").unwrap();
+        assert_eq!((script.as_path(), name.as_str()), (Path::new("/script"), "known@1:00"));
+        assert_eq!(change.begin("known@1:00"), Err(ModelFault::Busy));
+        change.ended();
+        assert!(change.begin("known@1:00").is_ok());
+    }
+
+    #[test]
+    fn an_unknown_model_is_refused_before_the_missing_script() {
+        let mut change = ModelChange::new(Path::new(""), Some(BTreeSet::new()));
+        assert_eq!(change.begin("other@1:00"), Err(ModelFault::Unknown));
+        let mut change = ModelChange::new(Path::new(""), None);
+        assert_eq!(change.begin("other@1:00"), Err(ModelFault::NoScript));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_fails() {
+        let model = ModelName::new("known@1:00").unwrap();
+        let outcome = run(Path::new("/nonexistent/script"), &model).await;
+        assert_eq!(outcome, Err(ModelFault::Script));
+    }
+}

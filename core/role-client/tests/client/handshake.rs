@@ -124,7 +124,8 @@ fn payments_are_asked_for_and_late_answers_ignored() {
     assert!(scene.session.tick(NOW + 14_999).send.is_empty());
     let turn = scene.session.tick(NOW + 15_000);
     scene.sent::<client::UpdatePaymentStatus>(&turn, |_| {});
-    let status = |max| client::PaymentStatus { db_tokens: 1, max_tokens: max, ..Default::default() };
+    let status =
+        |max| client::PaymentStatus { db_tokens: 1, max_tokens: max, ..Default::default() };
     assert_eq!(scene.answer(&tl::encode(&status(9))).unwrap().records.len(), 1);
     let turn = scene.session.tick(NOW + 40_000);
     scene.sent::<client::UpdatePaymentStatus>(&turn, |_| {});

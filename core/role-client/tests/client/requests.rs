@@ -126,7 +126,10 @@ fn the_newer_dialect_is_read() {
     let AnswerEvent::Part { bytes, end: Some(charge) } = event_ else { panic!("the end") };
     assert_eq!(bytes.as_ref(), b"ab");
     charged(&charge);
-    assert_eq!((charge.worker_debug.as_deref(), charge.proxy_debug.as_deref()), (Some("w"), Some("p")));
+    assert_eq!(
+        (charge.worker_debug.as_deref(), charge.proxy_debug.as_deref()),
+        (Some("w"), Some("p"))
+    );
     assert_eq!(records, 1, "what was used is booked");
     let (_, contract, _) = scene.proxy();
     assert_eq!(scene.channels.channel(contract).unwrap().books.own(), Tokens(10));
@@ -219,7 +222,8 @@ fn parts_are_passed_on_in_the_order_they_come() {
 fn a_booking_is_told_and_a_wrong_payment_does_not_end_the_connection() {
     let mut scene = Scene::ready(4);
     let (right, wrong) = (scene.payment(4), b"wrong".to_vec());
-    for (payment, records) in [(Some(right.as_slice()), 1), (Some(wrong.as_slice()), 0), (None, 1)] {
+    for (payment, records) in [(Some(right.as_slice()), 1), (Some(wrong.as_slice()), 0), (None, 1)]
+    {
         let max_tokens = if payment.is_none() { 9 } else { 8 };
         let booked = ClientRequestPayment {
             request_id: REQUEST,

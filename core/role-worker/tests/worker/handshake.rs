@@ -64,11 +64,8 @@ fn the_claim_is_what_the_worker_knows() {
     let mut scene = Scene::again(scene.channels);
     let turn = scene.hello(Some(4)).unwrap();
     scene.sent::<worker::CompareBalanceWithProxy>(&turn, |claim| {
-        let claimed = (
-            claim.tokens_committed_to_blockchain,
-            claim.tokens_committed_to_db,
-            claim.max_tokens,
-        );
+        let claimed =
+            (claim.tokens_committed_to_blockchain, claim.tokens_committed_to_db, claim.max_tokens);
         assert_eq!(claimed, (10, 20, 30));
     });
     // A proxy that knows less and says nothing of it contradicts what it told.

@@ -38,7 +38,11 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         |(which, at, byte, cut)| {
             let mut data = samples().swap_remove(which);
             let at = at % data.len();
-            if cut { data.truncate(at) } else { data[at] ^= byte };
+            if cut {
+                data.truncate(at)
+            } else {
+                data[at] ^= byte
+            };
             data
         },
     );

@@ -11,7 +11,8 @@ use cocoon_wire::worker;
 use crate::scene::{NOW, REQUEST, Scene, SignedPaymentOf};
 
 fn booked(scene: &mut Scene, payment: Option<&[u8]>, durable: i64, max: i64) -> Result<(), Fault> {
-    let signed_payment = payment.map_or(SignedPaymentOf::Empty, |b| SignedPaymentOf::Signed(Blob(b)));
+    let signed_payment =
+        payment.map_or(SignedPaymentOf::Empty, |b| SignedPaymentOf::Signed(Blob(b)));
     let turn = scene.message(tl::encode(&WorkerRequestPayment {
         request_id: REQUEST,
         signed_payment,
@@ -33,7 +34,10 @@ fn a_signed_payment_is_kept_and_journaled() {
     let channel = scene.channels.channel(contract).unwrap();
     assert_eq!(channel.payment.as_deref(), Some(payment.as_slice()));
     let books = &channel.books;
-    assert_eq!((books.signed(), books.durable(), books.max()), (Tokens(40), Tokens(50), Tokens(60)));
+    assert_eq!(
+        (books.signed(), books.durable(), books.max()),
+        (Tokens(40), Tokens(50), Tokens(60))
+    );
     let snapshot = scene.channels.snapshot();
     assert!(matches!(snapshot.first(), Some(ChannelRecord::Pinned { .. })));
 }

@@ -144,7 +144,9 @@ fn answers_of_the_newer_dialects_end_with_what_their_version_knows() {
         for debug in [false, true] {
             let (messages, claimed) = answer(version, debug);
             let [head, part, end] = messages.as_slice() else { panic!("three messages") };
-            let Message::QueryAnswerEx(head) = Message::decode(head).unwrap() else { panic!("head") };
+            let Message::QueryAnswerEx(head) = Message::decode(head).unwrap() else {
+                panic!("head")
+            };
             assert_eq!(head.final_info, None);
             check_head(head.answer.0);
             let Message::QueryAnswerPartEx(part) = Message::decode(part).unwrap() else {
@@ -253,7 +255,9 @@ fn nothing_runs_before_the_handshake_is_complete() {
 fn changing_the_model_is_for_version_four_alone() {
     let change = tl::encode(&worker::ChangeModel { new_model: "other@1:00".into() });
     let turn = Scene::ready(4).session.queried(9, &change);
-    let Some(Incoming::ChangeModel { query: 9, model }) = turn.incoming else { panic!("no change") };
+    let Some(Incoming::ChangeModel { query: 9, model }) = turn.incoming else {
+        panic!("no change")
+    };
     assert_eq!(model, "other@1:00");
     for (mut turn, why) in [
         (Scene::ready(3).session.queried(9, &change), "version 3"),

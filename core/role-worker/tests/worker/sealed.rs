@@ -149,7 +149,8 @@ fn a_plain_answer_is_sealed_and_its_usage_stays_clear() {
 
 #[test]
 fn events_are_sealed_one_by_one() {
-    let stream: &[u8] = b": the prompt was x\n\ndata: {\"a\":\"one\"}\n\nevent: word.of\ndata: {\"a\":\"two\"}\n\n\
+    let stream: &[u8] =
+        b": the prompt was x\n\ndata: {\"a\":\"one\"}\n\nevent: word.of\ndata: {\"a\":\"two\"}\n\n\
         event: a secret \"name\"\ndata: {\"a\":\"three\"}\n\ndata: [DONE]\n\n";
     let sealed = seal(&mut run().seal.unwrap(), &[stream]).unwrap();
     let text = String::from_utf8(sealed).unwrap();
