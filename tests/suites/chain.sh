@@ -3,7 +3,8 @@
 # independent light client that checks every proof.
 set -eu
 cd "$(dirname "$0")/../.."
-cargo build --release --locked --quiet -p cocoon-chain --example local_network
+# The whole workspace is named so that the build of `./check` is used again.
+cargo build --release --locked --quiet --workspace --example local_network
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 program="$target/release/examples/local_network"
 (

@@ -4,5 +4,6 @@
 set -eu
 cd "$(dirname "$0")/../.."
 (cd contracts && npm ci --no-audit --no-fund --loglevel=error && npm run --silent check)
-CONTRACT_REFEREE=write cargo test --release --locked --quiet -p cocoon-contract --test chain
+# The whole workspace is named so that the build of `./check` is used again.
+CONTRACT_REFEREE=write cargo test --release --locked --quiet --workspace --test chain
 (cd contracts && node --test test/)
