@@ -81,9 +81,12 @@ class Suite:
                 note = function(*given)
             except Exception as fault:  # a case fails by any exception
                 failed += 1
-                print(f"FAIL {title}: {fault}", flush=True)
+                place = ""
                 if not isinstance(fault, Failed):
-                    traceback.print_exc()
+                    ours = [at for at in traceback.extract_tb(fault.__traceback__)
+                            if at.filename.startswith(ROOT)]  # fmt: skip
+                    place = f" ({type(fault).__name__}, {ours[-1].name}:{ours[-1].lineno})"
+                print(f"FAIL {title}: {fault}{place}", flush=True)
             else:
                 passed += 1
                 more = f" [{note}]" if note else ""
@@ -154,7 +157,8 @@ class Process:
         except queue.Empty:
             raise Failed(f"{self.arguments}: silent for {patience_s} s") from None
         if line is None:
-            raise Failed(f"{self.arguments} ended: {self.last_words()}")
+            code = self.child.wait(5)
+            raise Failed(f"{self.arguments} ended with {code}: {self.last_words()}")
         return line
 
     def last_words(self):
