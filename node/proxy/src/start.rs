@@ -74,10 +74,13 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
     let mut turn = Turn::new(machine, books, links.clone(), root);
     turn.begin(&mut disk).await?;
     let tls_key = keys::load_or_make(&config.data_dir.join("tls.key"))?;
-    let presence = Presence::start(&tls_key, &config.evidence, &stop).map_err(RunFault::Certificate)?;
+    let presence =
+        Presence::start(&tls_key, &config.evidence, &stop).map_err(RunFault::Certificate)?;
     let ports = Ports { links: &links, presence: &presence, config: &config };
-    let workers = ports.open(config.listen_workers, turn::WORKERS, Admit::Attested, "workers").await?;
-    let clients = ports.open(config.listen_clients, turn::CLIENTS, Admit::Anybody, "clients").await?;
+    let workers =
+        ports.open(config.listen_workers, turn::WORKERS, Admit::Attested, "workers").await?;
+    let clients =
+        ports.open(config.listen_clients, turn::CLIENTS, Admit::Anybody, "clients").await?;
     let (desk, questions) = Desk::new();
     // Pages outlive the request to stop: they show how the end goes.
     let pages_stop = Stop::new();
