@@ -5,6 +5,8 @@ use cocoon_role_client::Refused;
 use cocoon_units::{Coefficient, Nanoton};
 use std::time::Duration;
 
+/// Code of a request that a worker's own check refused.
+pub(crate) const REFUSED_BY_WORKER: &str = "refused_by_worker";
 /// When to try again after "all busy".
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// When to try again after "nobody is there".
@@ -52,7 +54,7 @@ pub(crate) fn reason(refused: &Refused, asked: &Asked, offered: &[String]) -> Up
                  version of the network's software sets this limit."
             ),
             param: None,
-            code: Some("refused_by_worker".into()),
+            code: Some(REFUSED_BY_WORKER.into()),
         },
         _ => UpstreamError::WorkerLost { reason: text.chars().take(200).collect() },
     }

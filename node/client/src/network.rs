@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel}
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::ClientConfig;
-use crate::failure::Asked;
+use crate::failure::{Asked, REFUSED_BY_WORKER};
 use crate::requests::{HeadSender, Request, Requests};
 use crate::turn::{self, After, Counts, State};
 
@@ -231,19 +231,29 @@ impl Drop for CancelOnDrop<'_> {
 }
 
 impl Upstream for Network {
-    async fn run(&self, request: InferenceRequest) -> Result<InferenceStream, UpstreamError> {
+    async fn run(&self, mut request: InferenceRequest) -> Result<InferenceStream, UpstreamError> {
         let deadline = tokio::time::Instant::now() + self.shared.proxy_wait.min(request.timeout);
+        let mut adapted = false;
         loop {
             let answer = self.attempt(&request).await;
-            let absent = matches!(
-                answer,
+            match &answer {
+                // Workers come back to a proxy one after the other.
                 Err(UpstreamError::UnknownModel { .. } | UpstreamError::NoWorker { .. })
-            );
-            let settling = absent && self.shared.lock().is_settling(clock::now_ms());
-            if !settling || tokio::time::Instant::now() >= deadline {
-                return answer;
+                    if tokio::time::Instant::now() < deadline
+                        && self.shared.lock().is_settling(clock::now_ms()) =>
+                {
+                    tokio::time::sleep(SETTLE_PAUSE).await;
+                }
+                // A worker of the reference refuses what it does not list: say it in its words.
+                // Its refusal has cost nothing.
+                Err(UpstreamError::BadRequest { code, .. })
+                    if !adapted && code.as_deref() == Some(REFUSED_BY_WORKER) =>
+                {
+                    adapted = true;
+                    request.body = self.shared.lock().adapt(&request)?;
+                }
+                _ => return answer,
             }
-            tokio::time::sleep(SETTLE_PAUSE).await;
         }
     }
 

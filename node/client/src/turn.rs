@@ -1,15 +1,17 @@
 //! The state behind the lock: sessions, requests, books. Every function is short and never waits.
 
 use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
-use cocoon_gateway::ModelOffer;
+use cocoon_gateway::{InferenceRequest, ModelOffer, UpstreamError};
 use cocoon_host::Books;
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, SendFault};
+use cocoon_openai::reference::{ReferenceLine, adapt};
 use cocoon_role_client::{Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn};
-use cocoon_units::{ImageHash, PriceTable, RequestId};
+use cocoon_units::{ImageHash, PriceTable, RequestId, SecretBytes};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::failure::REFUSED_BY_WORKER;
 use crate::offers;
 use crate::requests::{Left, Requests};
 
@@ -77,6 +79,22 @@ impl State {
         self.proxies.values().any(|proxy| {
             proxy.session.is_ready() && now_ms < proxy.ready_at_ms.saturating_add(SETTLING_MS)
         })
+    }
+
+    /// The body in the words that workers of the reference accept (protocol notes, wire 4.5).
+    ///
+    /// # Errors
+    /// [`UpstreamError::BadRequest`] when it cannot be said in them.
+    pub(crate) fn adapt(&self, request: &InferenceRequest) -> Result<SecretBytes, UpstreamError> {
+        let old = self.ready_proxy(&request.model).is_some_and(|(_, p)| p.session.version() <= 2);
+        let line = if old { ReferenceLine::Base } else { ReferenceLine::Live };
+        adapt(request.endpoint, line, request.body.expose())
+            .map(|body| SecretBytes::new(body.into()))
+            .map_err(|fault| UpstreamError::BadRequest {
+                message: fault.message,
+                param: fault.param.map(std::borrow::Cow::into_owned),
+                code: Some(REFUSED_BY_WORKER.into()),
+            })
     }
 
     pub(crate) fn offers(&self) -> Vec<ModelOffer> {
