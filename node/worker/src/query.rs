@@ -17,6 +17,9 @@ use crate::backend::{Backend, BackendFault};
 /// Bytes of the body that are put into one message when they are there at once.
 const PART_LEN: usize = 32 << 10;
 
+/// Most bytes of the body in one message; sealing makes a long value longer than a frame.
+const MESSAGE_LEN_MAX: usize = 1 << 20;
+
 /// Where a query's messages go. The proxy's connection in the node; a list in tests.
 pub(crate) trait Sink: Send {
     /// Sends one message; `false` when the connection is gone or stuck, and the query ends.
@@ -111,13 +114,15 @@ async fn work(
 
 /// Sends what `part` holds, if anything, and empties it; `false` when the proxy is gone.
 async fn send_part(answer: &AnswerWriter, sink: &mut impl Sink, part: &mut Vec<u8>) -> bool {
-    if part.is_empty() {
-        return true;
+    for chunk in part.chunks(MESSAGE_LEN_MAX) {
+        let mut message = Vec::with_capacity(chunk.len() + 64);
+        answer.part(&mut message, chunk);
+        if !sink.send(message).await {
+            return false;
+        }
     }
-    let mut message = Vec::with_capacity(part.len() + 64);
-    answer.part(&mut message, part);
     part.clear();
-    sink.send(message).await
+    true
 }
 
 /// Replaces a part of an encrypted query by what of it can be sent sealed.
@@ -184,8 +189,9 @@ async fn finish(
         }
         Outcome::ProxyGone => return Ended { claimed: Tokens::ZERO, complete: false },
     };
-    sink.send(message).await;
-    Ended { claimed, complete }
+    // A claim that cannot be told is none.
+    let told = sink.send(message).await;
+    Ended { claimed: if told { claimed } else { Tokens::ZERO }, complete }
 }
 
 fn reject(fault: &BackendFault) -> Reject {
