@@ -2,6 +2,9 @@
 
 Everything a suite starts ends with it, however it ends: by `with`, by a signal, or killed (the
 system then kills the children, and a network's nodes end when their parent is gone).
+
+Variables: `COCOON_BIN`, `COCOON_BENCH_BIN`, `COCOON_TINY_GGUF_BIN` name the programs when they are
+not in `target/release`; `COCOON_CASE` runs only the cases whose titles hold it.
 """
 
 import contextlib
@@ -231,6 +234,13 @@ class Network(Process):
                 self.pids[event["node"]] = event["pid"]
             if event["event"] == kind and node in (None, event.get("node")):
                 return event
+
+    def rest(self):
+        """Kinds of the events that are left, after the end."""
+        kinds = []
+        while (line := self.lines.get(timeout=PATIENCE_S)) is not None:
+            kinds.append(json.loads(line)["event"])
+        return kinds
 
     def kill(self, node):
         """Kills a node without warning; returns when, in seconds."""

@@ -302,7 +302,7 @@ def proxy_dies(net, mock):
             for _ in range(3):
                 next(stream)
             killed = net.kill("proxy")
-            net.unbooked += len(broken_end(response))
+            net.unbooked += 3 + len(broken_end(response))
         while (answer := net.request(net.ask())).status != 200:
             check(answer.status in (502, 503), answer.status, answer.body)
             check(time.monotonic() - killed < 30, "no answer for 30 s", answer.body)
@@ -433,6 +433,7 @@ def ctrl_c(net, mock):
             took = time.monotonic() - began
         check(took < 5, f"{took:.2f} s")
         until(lambda: gone(pids), "no child is left", patience_s=1)
+        equal(again.rest(), ["ending"], "nothing ends unasked, nothing is started again")
     return f"{took:.2f} s"
 
 

@@ -16,6 +16,7 @@ from router import Router
 suite = drive.Suite("reference_config")
 OWNER = "UQAuz15H1ZHrZ_psVrAra7HealMIVeFq0wguqlmFno1f3B-m"
 ROOT = "EQCns7bYSp0igFvS1wpb5wsZjCKCV19MD5AVzI4EyxsnU73k"
+SECRET = "a word that nobody may print"
 # Ports as the C++ launcher numbers them.
 HTTP = {"gateway": 10_000, "proxy": 11_000, "worker": 12_000}
 WORKERS_INNER, CLIENTS_INNER = 11_101, 11_102
@@ -86,6 +87,7 @@ class Site:
             "@type": "clientRunner.config", **self.common("gateway"), "rpc_port": 10_001,
             "node_wallet_key": key(4), "connect_to_proxy_via": self.via,
             "proxy_connections": "1", "check_proxy_hashes": False, "max_coefficient": 4000,
+            "secret_string": SECRET,
         }  # fmt: skip
 
     def registry(self):
@@ -158,6 +160,7 @@ def usable(mock):
             equal(done.returncode, 0, f"{role}: {done.stderr}")
             check("network_file" in done.stdout, done.stdout)
             check(key(1) not in done.stdout and "AQEB" not in done.stdout, "a key is printed")
+            check(SECRET not in done.stdout, "the secret is printed")
             # What was printed is a configuration, too.
             ours = os.path.join(directory, f"{role}.toml")
             with open(ours, "w", encoding="utf-8") as file:
