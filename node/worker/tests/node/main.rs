@@ -17,6 +17,7 @@ use cocoon_wire::worker::ChangeModel;
 use serde_json::{Value, json};
 
 use crate::proxy::{Answer, Proxy, random};
+use crate::server::LARGE;
 use crate::site::Site;
 
 /// A test that waits longer for anything has failed.
@@ -81,6 +82,28 @@ async fn an_encrypted_query_is_opened_for_the_server_and_its_answer_sealed() {
             }
             assert_eq!(opened, if stream { 2 } else { 1 });
         }
+        node.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_answer_longer_than_a_frame_arrives_whole() {
+    within(async {
+        let site = Site::new().await;
+        let node = site.start();
+        let mut proxy = Proxy::ready(&site).await;
+        let (client, worker) = (Secret::new([5; 32]), Secret::new([6; 32]));
+        let public = e2e::public_key(&worker);
+        let mut request = chat("large", false);
+        seal_request(&mut request, &client, public, &mut random).unwrap();
+        proxy.run(ONE, &request, Some(worker));
+        let answer = proxy.answer(ONE).await;
+        assert!(answer.body.len() > 1 << 24, "{} {}", answer.body.len(), answer.error);
+        let mut value: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert!(open_answer(&mut value, &client, &public).unwrap());
+        let content = value["choices"][0]["message"]["content"].as_str().unwrap();
+        assert_eq!(content.len(), LARGE);
         node.stop().await;
     })
     .await;

@@ -15,6 +15,9 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+/// Bytes of a large answer: sealed they are more than a frame of the protocol may have.
+pub(crate) const LARGE: usize = 9 << 20;
+
 /// A server whose state the test holds.
 #[derive(Default)]
 pub(crate) struct Server {
@@ -83,6 +86,10 @@ async fn chat(State(server): State<Arc<Server>>, body: Bytes) -> Response {
     match request["messages"][0]["content"].as_str() {
         Some("plain") => {
             let choices = json!([{"message": {"content": "words"}}]);
+            json!({"choices": choices, "usage": usage()}).to_string().into_response()
+        }
+        Some("large") => {
+            let choices = json!([{"message": {"content": "x".repeat(LARGE)}}]);
             json!({"choices": choices, "usage": usage()}).to_string().into_response()
         }
         Some("stream") => {
