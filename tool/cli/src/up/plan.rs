@@ -50,6 +50,7 @@ pub(crate) struct Node {
 pub(crate) struct Plan {
     pub(crate) data_dir: PathBuf,
     pub(crate) gateway_port: u16,
+    chain_port: u16,
     engine_port: u16,
     proxy_http: u16,
     worker_http: Vec<u16>,
@@ -94,9 +95,9 @@ impl Plan {
             ))
         })?;
         let gateway_port = gateway.local_addr()?.port();
-        let ports = free_ports(4 + usize::from(options.workers))?;
+        let ports = free_ports(5 + usize::from(options.workers))?;
         drop(gateway);
-        let [engine_port, for_workers, for_clients, proxy_http, worker_http @ ..] =
+        let [chain_port, engine_port, for_workers, for_clients, proxy_http, worker_http @ ..] =
             ports.as_slice()
         else {
             anyhow::bail!("no free ports");
@@ -104,6 +105,7 @@ impl Plan {
         let plan = Self {
             data_dir: home.dir.clone(),
             gateway_port,
+            chain_port: *chain_port,
             engine_port: *engine_port,
             proxy_http: *proxy_http,
             worker_http: worker_http.to_vec(),
@@ -117,7 +119,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The nodes in the order they are started and ended: gateway, workers, proxy, engine.
+    /// The nodes in the order they are started and ended: gateway, workers, proxy, engine, chain.
     pub(crate) fn nodes(&self, model: &Model) -> Vec<Node> {
         let mut nodes = vec![self.node(
             "gateway",
@@ -155,7 +157,27 @@ impl Plan {
                 ready_url: format!("http://127.0.0.1:{}/health", self.engine_port),
             });
         }
+        nodes.push(Node {
+            recipe: Recipe {
+                name: "chain".into(),
+                arguments: vec![
+                    "chain".into(),
+                    "--http".into(),
+                    format!("127.0.0.1:{}", self.chain_port),
+                    "--data-dir".into(),
+                    self.data_dir.join("node/chain").display().to_string(),
+                ],
+                log: self.data_dir.join("log/chain.log"),
+            },
+            what: "local TON chain".into(),
+            ready_url: format!("{}/api/v2/getMasterchainInfo", self.chain()),
+        });
         nodes
+    }
+
+    /// Where the local chain answers.
+    pub(crate) fn chain(&self) -> String {
+        format!("http://127.0.0.1:{}", self.chain_port)
     }
 
     /// Status page of the proxy.

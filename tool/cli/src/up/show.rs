@@ -110,18 +110,21 @@ impl Show {
                 "data_dir": plan.data_dir,
                 "proxy_status": plan.proxy_status(),
                 "worker_status": plan.worker_status(),
-                "chain": "none",
+                "chain": plan.chain(),
+                "money": "pseudo",
                 "evidence": "simulated",
             }));
         }
         let bold = |text: &str| self.paint("1", text);
         let stats = format!("http://127.0.0.1:{}/stats", plan.gateway_port);
         say(&format!(
-            "\n{} after {:.1} s: model {}\n\n  endpoint  {}\n  console   {stats}\n  logs      {}\n",
+            "\n{} after {:.1} s: model {}\n\n  endpoint  {}\n  console   {stats}\n  chain     \
+             {}/api/v2\n  logs      {}\n",
             bold("The network runs"),
             took.as_secs_f64(),
             model.name,
             bold(&endpoint),
+            plan.chain(),
             plan.data_dir.join("log").display(),
         ));
         say(&format!(
@@ -137,10 +140,11 @@ impl Show {
             model.name
         ));
         say(
-            "  Or here, in another terminal: cocoon chat\n\n  This network has no chain: tokens are \
-             counted, signed and booked, but the coins are\n  make-believe. Its machines show \
-             simulated evidence: every check runs, yet nothing on it\n  is confidential. Ctrl-C \
-             ends everything; a second start goes on where this one ended.",
+            "  Or here, in another terminal: cocoon chat\n\n  Tokens are counted, signed and booked by \
+             the rules of a network without a chain: the coins\n  are make-believe, and the nodes do \
+             not settle on the local chain yet. The machines show\n  simulated evidence: every \
+             check runs, yet nothing here is confidential. Ctrl-C ends\n  everything; a second \
+             start goes on where this one ended.",
         );
     }
 
