@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cocoon_role_worker::{Incoming, Run};
-use cocoon_units::RequestId;
+use cocoon_units::{RequestId, Secret};
 use cocoon_wire::proxy::ToWorker;
 use cocoon_wire::tcp::Packet;
-use cocoon_wire::tl;
+use cocoon_wire::tl::{self, SecretKey};
 use cocoon_wire::worker::Message;
+use cocoon_wire::{e2e, e2e_json};
+use serde_json::Value;
 
 use crate::scene::Scene;
 
@@ -88,9 +90,40 @@ fn the_recorded_encrypted_queries_open() {
         .collect();
     assert!(sealed.len() >= 2, "a plain one and a stream");
     for run in sealed {
-        let body: serde_json::Value = serde_json::from_slice(run.backend.body.expose()).unwrap();
+        let body: Value = serde_json::from_slice(run.backend.body.expose()).unwrap();
         assert_eq!(body["messages"][0]["role"], "user");
         assert!(!body.to_string().contains("ENC_"));
         assert!(body.get("is_encrypted").is_none());
     }
+}
+
+/// The seed of the recorded client that encrypted.
+fn client_seed() -> SecretKey {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/captures/live.json");
+    let vectors: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let is_seed = |vector: &&Value| vector["name"].as_str().unwrap().contains("client seed");
+    let seed = vectors.iter().find(is_seed).unwrap()["hex"].as_str().unwrap();
+    Secret::new(hex::decode(seed).unwrap().try_into().unwrap())
+}
+
+#[test]
+fn the_recorded_client_can_open_our_answers() {
+    let name = "live/A_121_11101.s2c.bin";
+    let mut runs = runs(name, 4);
+    let mut opened = 0;
+    for data in messages(name, false) {
+        let ToWorker::RunQueryEx(query) = ToWorker::decode(&data).unwrap() else { continue };
+        let Some(Some(run)) = runs.remove(&query.request_id) else { continue };
+        let Some(mut seal) = run.seal else { continue };
+        let worker = e2e::public_key(&query.private_key.unwrap());
+        let mut sealed = Vec::new();
+        let answer = b"{\"choices\":[{\"text\":\"words\"}],\"usage\":{\"prompt_tokens\":3}}";
+        seal.push(answer, &mut sealed, &mut |out| out.fill(9)).unwrap();
+        let mut value: Value = serde_json::from_slice(&sealed).unwrap();
+        assert_ne!(value["choices"][0]["text"], "words");
+        assert!(e2e_json::open_answer(&mut value, &client_seed(), &worker).unwrap());
+        assert_eq!(value, serde_json::from_slice::<Value>(answer).unwrap());
+        opened += 1;
+    }
+    assert!(opened >= 2, "{opened} answers");
 }
