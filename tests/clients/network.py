@@ -209,6 +209,35 @@ def failures(net, mock):
         check(time.monotonic() - began < 4, "a stalled stream ends by its timeout")
 
 
+@suite.case("the official client sees a broken stream as an error")
+def raised(net, mock):
+    with client(net) as user:
+        dying = {"mock_fault": "die"}
+        stream = user.chat.completions.create(**net.ask(), stream=True, extra_body=dying)
+        try:
+            text = text_of(stream)
+        except openai.APIError as fault:
+            check("worker" in fault.message, fault.message)
+        else:
+            raise drive.Failed(f"it took {len(text)} bytes for an answer")
+
+
+@suite.case("refusals and hang-ups leave no descriptor open")
+def leaks(net, mock):
+    def files():
+        return len(os.listdir(f"/proc/{net.pids['gateway']}/fd"))
+
+    before = files()
+    for _ in range(100):
+        net.request(None, "/favicon.ico")
+        net.request("not json")
+    for _ in range(20):
+        with Connection(net.host, net.port) as connection:
+            connection.begin(net.ask(stream=True, mock_fault="stall")).close()
+    until(lambda: files() <= before + 2, f"as many as before, {before}", patience_s=10)
+    until(lambda: mock.counts()["running"] == 0, "nothing runs", patience_s=10)
+
+
 def broken_end(response):
     """Reads a stream that must end with an error event, not as a success; returns its events."""
     equal(response.status, 200, "status")

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 
 import openai
 
@@ -207,6 +208,25 @@ def refused(arguments, what, lines=1):
     check("panicked" not in done.stderr, done.stderr)
 
 
+def burst(place):
+    """Four users at a worker that takes one request at a time: they wait, none is refused."""
+    body = {"model": "mock", "stream": True, "mock_gap_ms": 5,
+            "messages": [{"role": "user", "content": "Hello"}]}  # fmt: skip
+    got = []
+
+    def ask():
+        with drive.Connection("127.0.0.1", place.http["gateway"]) as connection:
+            got.append(connection.request(body))
+
+    users = [threading.Thread(target=ask) for _ in range(4)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    equal([answer.status for answer in got], [200] * 4, "statuses")
+    check(all(answer.body.endswith(b"data: [DONE]\n\n") for answer in got), "whole streams")
+
+
 def end_in_order(*nodes):
     for node in nodes:
         node.signal(signal.SIGTERM)
@@ -223,6 +243,7 @@ def behind_router(mock):
                 for node in (proxy, worker, gateway):
                     node.wait_ready()
                 answers(place)
+                burst(place)
                 equal(place.router.passed, 2, "connections through the router")
                 end_in_order(gateway, worker, proxy)
 
