@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use cocoon_host::Stop;
+use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::{Presence, Transport};
 use cocoon_link::Route;
 use cocoon_proxy::{ProxyConfig, Running, start};
@@ -71,7 +72,9 @@ impl Site {
 
     /// The way of a peer to the proxy.
     pub(crate) fn route(&self) -> Route {
-        let presence = Presence::start(&Secret::new([8; 32]), &self.presence_stop).expect("a key");
+        let presence =
+            Presence::start(&Secret::new([8; 32]), &EvidenceConfig::None, &self.presence_stop)
+                .expect("a key");
         presence.route(&self.config.transport, 8)
     }
 }
