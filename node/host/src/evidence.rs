@@ -78,14 +78,15 @@ impl Trust {
             number: *machine,
             ..SimulatedPlatformForm::default()
         };
-        let platform = SimulatedPlatform::boot(Arc::clone(&pki), form)
-            .map_err(|fault| fault.to_string())?;
+        let platform =
+            SimulatedPlatform::boot(Arc::clone(&pki), form).map_err(|fault| fault.to_string())?;
         let collateral = Arc::new(Kept::default());
         // Which image may run is the registry's to say; the role compares with it.
         let policy = Policy::tee().with_roots(pki.roots());
         let source: Arc<dyn CollateralSource> = Arc::clone(&collateral) as _;
         let policy = AttestedPeer::new(policy, source).map_err(|fault| fault.to_string())?;
-        let trust = Self { platform: Some(Arc::new(platform)), collateral, policy: Arc::new(policy) };
+        let trust =
+            Self { platform: Some(Arc::new(platform)), collateral, policy: Arc::new(policy) };
         trust.renew()?;
         Ok(trust)
     }
@@ -98,9 +99,8 @@ impl Trust {
     /// Gets fresh collateral.
     pub(crate) fn renew(&self) -> Result<(), String> {
         let Some(platform) = &self.platform else { return Ok(()) };
-        let fresh = platform
-            .collateral(clock::now_ms() / 1000)
-            .map_err(|fault| fault.to_string())?;
+        let fresh =
+            platform.collateral(clock::now_ms() / 1000).map_err(|fault| fault.to_string())?;
         *self.collateral.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
