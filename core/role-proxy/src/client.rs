@@ -347,6 +347,8 @@ impl Proxy {
         let data = out.encode(&success);
         out.act_when_durable(Act::Answer { conn, query, data });
         out.note(Note::ClientReady { conn, client: peer.account, version: peer.version.0 });
+        // What an earlier process left owed may be all that keeps this client from asking.
+        self.settle_client(peer.account, out);
     }
 
     pub(crate) fn client_message(

@@ -296,6 +296,7 @@ impl Proxy {
         self.set_handshake_deadline(conn, None);
         out.answer(conn, query, &ProxyHandshakeCompleted {});
         out.note(Note::WorkerReady { conn, worker: account, model, version });
+        self.settle_worker(account, out);
         self.pool.enable(worker_id(conn), !disabled, now.ms);
         self.follow_pool(now, out);
     }
