@@ -234,6 +234,8 @@ impl Turn {
             self.machine.books().check()?;
         }
         if self.books.segment_len() > SEGMENT_BYTES_MAX {
+            // The snapshot holds what the outbox's records say: they must stand before it.
+            self.perform()?;
             self.books.snapshot(encode(&self.machine.snapshot()))?;
         }
         Ok(())
