@@ -66,6 +66,8 @@ pub(crate) struct Chain {
     pub(crate) stalled_until_ms: u64,
     pub(crate) loses_until_ms: u64,
     pub(crate) orders: u64,
+    /// When the last fact reaches each proxy: a hand reads the chain in its order.
+    pub(crate) told_ms: BTreeMap<u8, u64>,
 }
 
 impl World {
@@ -138,7 +140,9 @@ impl World {
     /// A fact reaches a proxy's process; one that has died since reads the chain at its start.
     fn fact(&mut self, p: u8, fact: ChainFact) {
         let life = self.life(NodeId::Proxy(p));
-        let at_ms = self.now_ms + self.chance.between(300, 4_000);
+        let last_ms = self.chain.told_ms.get(&p).copied().unwrap_or(0);
+        let at_ms = (self.now_ms + self.chance.between(300, 4_000)).max(last_ms);
+        self.chain.told_ms.insert(p, at_ms);
         // A commit is seen twice: through the wallet and on the contract.
         if matches!(fact, ChainFact::CommitSeen { .. }) && self.chance.percent(40) {
             let again_ms = at_ms + self.chance.between(0, 3_000);
@@ -218,7 +222,7 @@ impl World {
                     refunded: 0,
                 });
                 self.client_fact(p, id);
-                self.fact_later(p, ChainFact::Registered { client: id, nonce });
+                self.fact(p, ChainFact::Registered { client: id, nonce });
             }
             Message::TopUp { client } => self.change_client(p, client, |contract| {
                 if contract.status == ClientStatus::Normal {
@@ -233,12 +237,6 @@ impl World {
             }),
             Message::Post { client, body } => self.post(p, client, &body),
         }
-    }
-
-    /// A registration is told after the contract's state.
-    fn fact_later(&mut self, p: u8, fact: ChainFact) {
-        let life = self.life(NodeId::Proxy(p));
-        self.at(self.now_ms + 4_500, Event::Fact { proxy: p, life, fact });
     }
 
     /// Whether a client has a contract at a proxy.

@@ -164,7 +164,11 @@ impl World {
                 }
             }
             NodeId::Worker(w) => {
-                self.workers[usize::from(w)].identity.network = root.network.clone();
+                let worker = &mut self.workers[usize::from(w)];
+                if worker.root_version < root.version {
+                    worker.root_version = root.version;
+                    worker.identity.network = root.network.clone();
+                }
             }
             NodeId::Chain => {}
         }

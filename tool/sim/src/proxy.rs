@@ -433,8 +433,6 @@ impl World {
                 let text = format!("proxy {p}: {text}");
                 self.fail("the proxy stopped serving", text);
             }
-            // Facts of the chain may come out of order; an older one is ignored.
-            Note::BooksRefused { text } if text.contains("would fall") => {}
             Note::BooksRefused { text } => {
                 let text = format!("proxy {p}: {text}");
                 self.fail("the books refused", text);

@@ -22,6 +22,8 @@ pub(crate) struct WorkerNode {
     pub(crate) base: Base,
     pub(crate) books: PeerBooks,
     pub(crate) identity: Identity,
+    /// Version of the root contract that it knows.
+    pub(crate) root_version: u32,
     pub(crate) disabled: bool,
     sessions: BTreeMap<u64, ProxySession>,
     runs: BTreeMap<(u64, RequestId), Running>,
@@ -63,6 +65,7 @@ impl WorkerNode {
             base: Base::default(),
             books: PeerBooks::new(PaymentKind::WorkerPayout),
             identity: identity(w, proxies, root)?,
+            root_version: root.version,
             disabled: false,
             sessions: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -77,6 +80,7 @@ impl World {
         let root = std::sync::Arc::clone(&self.root);
         if let Some(worker) = self.workers.get_mut(usize::from(w)) {
             worker.identity.network = root.network.clone();
+            worker.root_version = root.version;
             worker.base.up = true;
         }
         self.note(node, "starts", 0, 0);
