@@ -88,7 +88,7 @@ impl World {
         {
             self.fact(p, ChainFact::CommitSeen { seqno, session });
         }
-        self.to_chain(p, Message::Order { number, order });
+        self.send_to_chain(p, Message::Order { number, order });
     }
 
     /// No message leaves before the record that justifies it is durable.
@@ -97,9 +97,13 @@ impl World {
         let client = |id: &AccountId| shadow.client(*id).map_or(0, |c| c.counters().max().0);
         let worker = |id: &AccountId| shadow.worker(*id).map_or(0, |w| w.counters().committed().0);
         let (what, value, limit) = match order {
-            ChainOrder::SaveState { seqno, .. } => ("commit", u64::from(*seqno), shadow.seqno().into()),
+            ChainOrder::SaveState { seqno, .. } => {
+                ("commit", u64::from(*seqno), shadow.seqno().into())
+            }
             ChainOrder::Charge { client: id, tokens, .. }
-            | ChainOrder::GrantRefund { client: id, tokens, .. } => ("charge", tokens.0, client(id)),
+            | ChainOrder::GrantRefund { client: id, tokens, .. } => {
+                ("charge", tokens.0, client(id))
+            }
             ChainOrder::Payout { worker: id, tokens, .. } => ("payout", tokens.0, worker(id)),
             ChainOrder::WindDown { .. } => return,
         };
@@ -110,7 +114,7 @@ impl World {
     }
 
     /// Sends a message; it arrives in some block, or gets lost.
-    pub(crate) fn to_chain(&mut self, p: u8, message: Message) {
+    pub(crate) fn send_to_chain(&mut self, p: u8, message: Message) {
         let mut at_ms = self.now_ms + self.chance.between(1_500, 9_000);
         if self.now_ms < self.chain.loses_until_ms && self.chance.percent(60) {
             self.note(NodeId::Chain, "loses a message", p.into(), 0);
@@ -133,7 +137,7 @@ impl World {
         let Some(node) = self.proxies.get(usize::from(p)) else { return };
         let orders: Vec<_> = node.orders.iter().map(|(n, order)| (*n, order.clone())).collect();
         for (number, order) in orders {
-            self.to_chain(p, Message::Order { number, order });
+            self.send_to_chain(p, Message::Order { number, order });
         }
     }
 
@@ -192,7 +196,7 @@ impl World {
     /// A client's nonce must stand on chain before it is served.
     pub(crate) fn register(&mut self, client: u8, p: u8, nonce: u64) {
         if self.plan.real_chain {
-            self.to_chain(p, Message::Register { client, nonce });
+            self.send_to_chain(p, Message::Register { client, nonce });
         }
     }
 
@@ -298,7 +302,8 @@ impl World {
         let Some(tokens) = self.is_body_good(p, body, kind, at) else {
             return self.note(NodeId::Chain, "refuses a charge", p.into(), 0);
         };
-        let limit = self.proxies[usize::from(p)].shadow.client(id).map_or(0, |c| c.counters().max().0);
+        let limit =
+            self.proxies[usize::from(p)].shadow.client(id).map_or(0, |c| c.counters().max().0);
         let cumulative = self.mutant != Some(Mutant::ChargeNotCumulative);
         let Some(contract) = self.chain.contracts[usize::from(p)].clients.get_mut(&id) else {
             return;
@@ -365,18 +370,19 @@ impl World {
             let contracts = &self.chain.contracts[usize::from(p)];
             let Some(contract) = contracts.clients.get(&id).cloned() else { continue };
             if contract.balance < 2 * STAKE && contract.status == ClientStatus::Normal {
-                self.to_chain(p, Message::TopUp { client: c });
+                self.send_to_chain(p, Message::TopUp { client: c });
             }
             let books = self.clients[usize::from(c)].books.channels.channels();
             let held = books
                 .map(|(_, channel)| channel)
                 .find(|channel| Some(channel.own_contract) == self.client_contract(p, c));
-            let held = held.and_then(|x| Some((x.books.signed().0, x.books.max().0, x.payment.clone()?)));
+            let held =
+                held.and_then(|x| Some((x.books.signed().0, x.books.max().0, x.payment.clone()?)));
             if let Some((signed, max, body)) = held
                 && max.saturating_sub(contract.used).saturating_mul(PRICE) > contract.stake / 2
                 && signed > contract.used
             {
-                self.to_chain(p, Message::Post { client: c, body: body.into() });
+                self.send_to_chain(p, Message::Post { client: c, body: body.into() });
             }
             if self.chance.percent(5) {
                 self.forge(p, c, contract.used + 500);
@@ -391,7 +397,7 @@ impl World {
         let kind = PaymentKind::ClientCharge;
         let signed = SignedPayment::sign(kind, 7, Tokens(tokens), target, target, &key);
         if let Ok(body) = signed.and_then(|signed| signed.to_boc()) {
-            self.to_chain(p, Message::Post { client: c, body: body.into() });
+            self.send_to_chain(p, Message::Post { client: c, body: body.into() });
         }
     }
 }

@@ -20,7 +20,7 @@ impl Chance {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -31,24 +31,24 @@ impl Chance {
     /// A number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low).saturating_add(1).max(1);
-        low + self.next() % span
+        low + self.bits() % span
     }
 
     /// An index below `count`; 0 when there is nothing to choose from.
     pub fn index(&mut self, count: usize) -> usize {
-        (self.next() % (count.max(1) as u64)) as usize
+        (self.bits() % (count.max(1) as u64)) as usize
     }
 
     /// True in so many of a hundred cases.
     pub fn percent(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
+        self.bits() % 100 < percent
     }
 
     /// Thirty-two bytes.
     pub fn bytes(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];
         for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes());
+            chunk.copy_from_slice(&self.bits().to_le_bytes());
         }
         bytes
     }

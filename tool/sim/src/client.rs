@@ -128,19 +128,13 @@ impl World {
             Heard::Query { .. } => return,
             Heard::Message(data) => return self.client_message(c, id, &data),
             Heard::Answer { id: query, data } => match client.sessions.get_mut(&id) {
-                Some(session) => {
-                    session.answered(&client.identity, channels, now_ms, query, &data)
-                }
+                Some(session) => session.answered(&client.identity, channels, now_ms, query, &data),
                 None => return,
             },
-            Heard::QueryFailed { id: query, code, message } => {
-                match client.sessions.get_mut(&id) {
-                    Some(session) => {
-                        session.failed(query, code, &message).map(|()| Turn::default())
-                    }
-                    None => return,
-                }
-            }
+            Heard::QueryFailed { id: query, code, message } => match client.sessions.get_mut(&id) {
+                Some(session) => session.failed(query, code, &message).map(|()| Turn::default()),
+                None => return,
+            },
         };
         self.client_turned(c, id, turn);
     }

@@ -97,8 +97,8 @@ impl World {
             return self.fail("a request never ended", format!("request {number}"));
         }
         // A liar alone at work was punished: nobody else can serve.
-        let punished = self.plan.workers == 1
-            && matches!(self.plan.liar, Some((NodeId::Worker(_), _)));
+        let punished =
+            self.plan.workers == 1 && matches!(self.plan.liar, Some((NodeId::Worker(_), _)));
         let doubled = self.plan.faults.iter().any(|(_, fault)| {
             matches!(fault.kind, FaultKind::DialAgain { peer: NodeId::Worker(_), .. })
         });
@@ -154,8 +154,7 @@ impl World {
             }
             let proxy = &self.proxies[usize::from(p)];
             let Some(machine) = &proxy.machine else { continue };
-            let contract: Address =
-                machine.status(cocoon_role_proxy::Now::default()).contract;
+            let contract: Address = machine.status(cocoon_role_proxy::Now::default()).contract;
             let books = machine.books();
             let counters = match node {
                 NodeId::Client(c) => {
@@ -172,9 +171,9 @@ impl World {
                 return self.fail("a peer is not in the books", format!("{node}, proxy {p}"));
             };
             let theirs = [counters.committed().0, counters.durable().0, counters.max().0];
-            let ours = self.peer_books(node).and_then(|books| {
-                books.totals().get(&contract).map(|t| [t[1], t[2], t[3]])
-            });
+            let ours = self
+                .peer_books(node)
+                .and_then(|books| books.totals().get(&contract).map(|t| [t[1], t[2], t[3]]));
             if ours != Some(theirs) {
                 let text = format!("{node} knows {ours:?}, proxy {p} has {theirs:?}");
                 return self.fail("books do not agree", text);

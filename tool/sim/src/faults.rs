@@ -57,6 +57,14 @@ impl World {
                     base.clock_ms = base.clock_ms.saturating_add(step_ms);
                 }
             }
+            other => self.strike_operation(index, other),
+        }
+    }
+
+    /// What people do to nodes, and what happens to the chain.
+    fn strike_operation(&mut self, index: usize, kind: FaultKind) {
+        let now_ms = self.now_ms;
+        match kind {
             FaultKind::Disable { worker, ms } => {
                 self.disable_worker(worker, true);
                 self.at(now_ms + ms, Event::Undo(index));
@@ -84,15 +92,25 @@ impl World {
             FaultKind::Snapshot { node } => self.snapshot_peer(node),
             FaultKind::TopUp { client, proxy } => {
                 if self.plan.real_chain {
-                    self.to_chain(proxy, Message::TopUp { client });
+                    self.send_to_chain(proxy, Message::TopUp { client });
                 }
             }
             FaultKind::CloseClient { client, proxy } => {
                 if self.has_contract(client, proxy) {
                     self.closing.insert((client, proxy));
-                    self.to_chain(proxy, Message::Close { client });
+                    self.send_to_chain(proxy, Message::Close { client });
                 }
             }
+            // Told apart by the caller.
+            FaultKind::Crash { .. }
+            | FaultKind::Break { .. }
+            | FaultKind::HalfOpen { .. }
+            | FaultKind::Partition { .. }
+            | FaultKind::Pause { .. }
+            | FaultKind::DiskSlow { .. }
+            | FaultKind::DiskFull { .. }
+            | FaultKind::DialAgain { .. }
+            | FaultKind::ClockStep { .. } => {}
         }
     }
 

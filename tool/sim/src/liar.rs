@@ -62,7 +62,8 @@ impl World {
     pub(crate) fn twist_balance(&mut self, node: NodeId, command: &Command) -> Command {
         let Command::Query { id, data, timeout_ms } = command else { return command.clone() };
         let honest = self.lie(node) != Some(Lie::WorkerBalance) || self.chance.percent(40);
-        let Some(mut claim) = is::<worker::CompareBalanceWithProxy>(data).filter(|_| !honest) else {
+        let Some(mut claim) = is::<worker::CompareBalanceWithProxy>(data).filter(|_| !honest)
+        else {
             return command.clone();
         };
         match self.chance.index(4) {

@@ -53,7 +53,7 @@ impl World {
         self.next_link += 1;
         let id = self.next_link;
         let now_ms = self.now_ms;
-        let connecting = Side::Connecting { connect_id: self.chance.next().cast_signed() };
+        let connecting = Side::Connecting { connect_id: self.chance.bits().cast_signed() };
         let end = |side, limits| End {
             conn: Connection::new(side, limits, now_ms),
             open: true,

@@ -64,11 +64,8 @@ impl World {
             Some(Mutant::WorkerForgets) => matches!(record, ChannelRecord::Stated { .. }),
             _ => false,
         };
-        let kept: Vec<Vec<u8>> = records
-            .iter()
-            .filter(|record| !forgotten(record))
-            .map(ChannelRecord::encode)
-            .collect();
+        let kept: Vec<Vec<u8>> =
+            records.iter().filter(|record| !forgotten(record)).map(ChannelRecord::encode).collect();
         let Some(base) = self.base(node) else { return };
         let ticket = base.disk.append(&kept);
         let Some(books) = self.peer_books(node) else { return };

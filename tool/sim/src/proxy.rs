@@ -114,8 +114,7 @@ impl World {
         self.check_recovery(p, &history);
         let Some(node) = self.proxies.get_mut(usize::from(p)) else { return };
         let settings = settings(self.plan.real_chain);
-        let opened =
-            Proxy::open(identity(p), settings, Arc::clone(&node.root), history, seed);
+        let opened = Proxy::open(identity(p), settings, Arc::clone(&node.root), history, seed);
         let machine = match opened {
             Ok(machine) => machine,
             Err(fault) => return self.fail("recovery", format!("proxy {p}: {fault}")),
@@ -406,7 +405,11 @@ impl World {
         }
     }
 
-    fn on_link(&mut self, conn: ConnId, send: impl FnOnce(&mut cocoon_session::Connection) -> bool) {
+    fn on_link(
+        &mut self,
+        conn: ConnId,
+        send: impl FnOnce(&mut cocoon_session::Connection) -> bool,
+    ) {
         if let Some(link) = self.links.get_mut(&conn.0)
             && link.ends[PROXY].open
         {

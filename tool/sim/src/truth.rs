@@ -50,10 +50,7 @@ pub(crate) struct Truth {
 impl Truth {
     /// Whether a liar may have had a hand in the answers that clients see.
     pub(crate) fn liar_answers(&self, plan: &Plan) -> bool {
-        matches!(
-            plan.liar,
-            Some((_, Lie::WorkerTwice | Lie::ProxyOldPayment | Lie::ProxyInflates))
-        )
+        matches!(plan.liar, Some((_, Lie::WorkerTwice | Lie::ProxyOldPayment | Lie::ProxyInflates)))
     }
 
     /// The connection over which a query was given out last.
@@ -159,14 +156,15 @@ impl World {
             return self.fail("booked from nothing", text);
         };
         let asker = self.ask_of(given.ask).map(|ask| NodeId::Client(ask.client));
-        let right = account_of(given.worker) == Some(worker)
-            && asker.and_then(account_of) == Some(client);
+        let right =
+            account_of(given.worker) == Some(worker) && asker.and_then(account_of) == Some(client);
         if !right {
             let text = format!("request {}: {client:?} pays {worker:?}", given.ask);
             return self.fail("booked to the wrong account", text);
         }
         let claimed = given.claim.map_or(0, |(tokens, _)| tokens);
-        let honest = !self.plan.lies(given.worker) && asker.is_none_or(|node| !self.plan.lies(node));
+        let honest =
+            !self.plan.lies(given.worker) && asker.is_none_or(|node| !self.plan.lies(node));
         if honest && tokens != claimed {
             let text = format!(
                 "request {}: the worker claimed {claimed} over connection {}, {tokens} were booked",
@@ -203,10 +201,12 @@ impl World {
         let Some((id, _)) = data.split_first_chunk::<4>() else { return };
         use cocoon_wire::tl::Constructor as _;
         let statement = match u32::from_le_bytes(*id) {
-            ClientRequestPayment::ID => is::<ClientRequestPayment<'_>>(data)
-                .map(|m| (m.signed_payment, m.max_tokens)),
-            WorkerRequestPayment::ID => is::<WorkerRequestPayment<'_>>(data)
-                .map(|m| (m.signed_payment, m.max_tokens)),
+            ClientRequestPayment::ID => {
+                is::<ClientRequestPayment<'_>>(data).map(|m| (m.signed_payment, m.max_tokens))
+            }
+            WorkerRequestPayment::ID => {
+                is::<WorkerRequestPayment<'_>>(data).map(|m| (m.signed_payment, m.max_tokens))
+            }
             client::AuthorizationWithProxySuccess::ID => {
                 is::<client::AuthorizationWithProxySuccess<'_>>(data)
                     .map(|m| (m.signed_payment, m.max_tokens))
@@ -355,7 +355,8 @@ impl World {
             && self.plan.faults.iter().any(|(_, fault)| {
                 matches!(fault.kind, FaultKind::DialAgain { peer, .. } if peer == node)
             });
-        if honest && !lies && !roots && !doubled && !KNOWN.iter().any(|known| fault.contains(known)) {
+        if honest && !lies && !roots && !doubled && !KNOWN.iter().any(|known| fault.contains(known))
+        {
             self.fail("an honest proxy was refused", format!("{node}, proxy {proxy}: {fault}"));
         }
     }

@@ -257,7 +257,9 @@ impl World {
 
     fn paused_until(&mut self, event: &Event) -> u64 {
         let node = match event {
-            Event::Tick { node, .. } | Event::Synced { node, .. } | Event::Root { node, .. } => *node,
+            Event::Tick { node, .. } | Event::Synced { node, .. } | Event::Root { node, .. } => {
+                *node
+            }
             Event::Bytes { link, end, .. } | Event::Gone { link, end } => {
                 match self.links.get(link) {
                     Some(link) => link.node(*end),

@@ -11,7 +11,10 @@ fn every_promise_is_kept() {
     for seed in 0..SEEDS {
         let outcome = run(Plan::of_seed(seed), Options::default()).expect("the world is made");
         if let Some(violation) = outcome.violation {
-            panic!("seed {seed}: {violation}; replay with: cocoon-sim --seeds {seed}..{}", seed + 1);
+            panic!(
+                "seed {seed}: {violation}; replay with: cocoon-sim --seeds {seed}..{}",
+                seed + 1
+            );
         }
         virtual_ms += outcome.virtual_ms;
         crashes += outcome.crashes;

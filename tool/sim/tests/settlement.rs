@@ -137,10 +137,9 @@ impl Settlement {
                 self.commit(state, action)
             }
             Action::Sign => self.sign(state),
-            Action::Charge
-            | Action::TakeOrder
-            | Action::LoseOrder
-            | Action::PostHeld => self.settle(state, action),
+            Action::Charge | Action::TakeOrder | Action::LoseOrder | Action::PostHeld => {
+                self.settle(state, action)
+            }
             Action::TopUp => {
                 let may = state.contract == Contract::Normal && state.paid_in < COINS;
                 may.then(|| {
@@ -148,17 +147,15 @@ impl Settlement {
                     state.balance += 1;
                 })
             }
-            Action::Close => (state.contract == Contract::Normal)
-                .then(|| state.contract = Contract::Closing),
-            Action::Crash | Action::CopyDisk | Action::RollBack => {
-                self.misfortune(state, action)
+            Action::Close => {
+                (state.contract == Contract::Normal).then(|| state.contract = Contract::Closing)
             }
+            Action::Crash | Action::CopyDisk | Action::RollBack => self.misfortune(state, action),
         }
     }
 
     fn tell(&self, state: &mut State) -> Option<()> {
-        let total =
-            if self.slip == Slip::TellsEarly { state.memory.used } else { state.disk.used };
+        let total = if self.slip == Slip::TellsEarly { state.memory.used } else { state.disk.used };
         (Self::serves(state) && total > state.told).then(|| state.told = total)
     }
 
@@ -271,10 +268,8 @@ impl Settlement {
                 state.memory = state.disk;
                 state.running = false;
             }),
-            Action::CopyDisk => {
-                (state.copy.is_none() && !state.rolled_back && state.disk.used > 0)
-                    .then(|| state.copy = Some(state.disk))
-            }
+            Action::CopyDisk => (state.copy.is_none() && !state.rolled_back && state.disk.used > 0)
+                .then(|| state.copy = Some(state.disk)),
             Action::RollBack => {
                 let copy = state.copy.take()?;
                 // The operator puts the old copy back; the hand reads the chain at its start.

@@ -61,7 +61,8 @@ fn main() -> Result<()> {
 }
 
 fn replay(arguments: &Arguments, seed: u64) -> Result<()> {
-    let (asks, faults) = (numbers(arguments.asks.as_deref())?, numbers(arguments.faults.as_deref())?);
+    let (asks, faults) =
+        (numbers(arguments.asks.as_deref())?, numbers(arguments.faults.as_deref())?);
     let mut plan = Plan::of_seed(seed).keeping(asks.as_deref(), faults.as_deref());
     if arguments.honest {
         plan.liar = None;
@@ -190,13 +191,11 @@ fn play_share(arguments: &Arguments, from: u64, to: u64, step: u64) -> Result<Su
 /// Shrinks a failing seed, prints its log and how to replay it.
 fn explain(arguments: &Arguments, seed: u64, rule: &str) -> Result<()> {
     let options = arguments.options(false);
-    let small =
-        shrink(Plan::of_seed(seed), options, rule, 300).map_err(anyhow::Error::msg)?;
+    let small = shrink(Plan::of_seed(seed), options, rule, 300).map_err(anyhow::Error::msg)?;
     let outcome = play(small, arguments.options(true))?;
     print_outcome(&outcome);
-    let list = |numbers: Vec<usize>| {
-        numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-    };
+    let list =
+        |numbers: Vec<usize>| numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let plan = &outcome.plan;
     println!(
         "replay: cocoon-sim --seed {seed} --asks '{}' --faults '{}'{}{}",
