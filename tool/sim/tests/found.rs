@@ -79,8 +79,11 @@ fn commits_of_an_earlier_process_may_be_seen_twice() {
 
 #[test]
 fn a_client_that_owes_nearly_its_stake_is_served_after_any_crash() {
-    let asks = (0..18).map(|n| (n, Ask { tokens: 45, ..ask(5_000 + 5_500 * n as u64) }));
+    // Two requests are too few to be charged for, the third is the last that the stake allows.
+    let dear = |at_ms| Ask { tokens: 128, tokens_max: 128, parts: 1, pace_ms: 10, ..ask(at_ms) };
+    let asks = [10_000, 50_000, 90_000].into_iter().map(dear).enumerate();
     let plan = Plan { asks: asks.collect(), ..calm() };
+    let factor = |worker| (3_000, FaultKind::Coefficient { worker, milli: 1_800 });
     for countdown in 0..6 {
         let crash = FaultKind::Crash {
             node: NodeId::Proxy(0),
@@ -89,6 +92,7 @@ fn a_client_that_owes_nearly_its_stake_is_served_after_any_crash() {
             down_ms: 300,
             quiet: false,
         };
-        keeps_every_promise(with(plan.clone(), vec![(90_000, crash)]));
+        let faults = vec![factor(0), factor(1), (89_000, crash)];
+        keeps_every_promise(with(plan.clone(), faults));
     }
 }
