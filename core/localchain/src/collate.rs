@@ -22,6 +22,8 @@ pub(crate) struct Touched {
     pub(crate) hash_before: HashBytes,
     pub(crate) balance: CurrencyCollection,
     pub(crate) exists: bool,
+    /// Where its next transaction may begin.
+    next_lt: u64,
     pub(crate) transactions: Vec<(u64, CurrencyCollection, Lazy<Transaction>)>,
 }
 
@@ -222,17 +224,20 @@ impl<'a> Collation<'a> {
         is_external: bool,
     ) -> Result<Option<Lazy<Transaction>>, Fault> {
         let absent;
-        let before = match (self.touched.get(&account), self.accounts.get(&account)) {
-            (Some(touched), _) => &touched.state,
-            (None, Some(state)) => state,
+        // An account that does not exist keeps no time of its own, yet its transactions in this
+        // block must follow each other.
+        let block_lt = self.params.block_lt.saturating_add(1);
+        let (before, min_lt) = match (self.touched.get(&account), self.accounts.get(&account)) {
+            (Some(touched), _) => (&touched.state, block_lt.max(touched.next_lt)),
+            (None, Some(state)) => (state, block_lt),
             (None, None) => {
                 absent = no_account()?;
-                &absent
+                (&absent, block_lt)
             }
         };
         let address = StdAddr::new(0, account);
         let output = Executor::new(self.params, &self.network.parsed)
-            .with_min_lt(self.params.block_lt.saturating_add(1))
+            .with_min_lt(min_lt)
             .begin_ordinary(&address, is_external, message.clone(), before);
         let output = match output {
             Ok(uncommitted) => uncommitted.commit().map_err(|error| Fault::Executor {
@@ -252,7 +257,7 @@ impl<'a> Collation<'a> {
         output: ExecutorOutput,
     ) -> Result<Lazy<Transaction>, Fault> {
         let transaction = output.transaction;
-        let lt = output.new_state.last_trans_lt;
+        let lt = transaction.load().doing("reading a transaction")?.lt;
         for message in &output.transaction_meta.out_msgs {
             self.send(message, &transaction)?;
         }
@@ -265,8 +270,10 @@ impl<'a> Collation<'a> {
             hash_before,
             balance: CurrencyCollection::ZERO,
             exists: false,
+            next_lt: 0,
             transactions: Vec::new(),
         });
+        touched.next_lt = output.transaction_meta.next_lt;
         touched.state = output.new_state;
         touched.balance = output.new_state_meta.balance;
         touched.exists = output.new_state_meta.exists;

@@ -142,3 +142,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bounces_of_an_account_that_is_not_there_are_all_counted() {
+    let deeds = vec![
+        Deed::Faucet { to: 2, nanoton: 50_000_000_000 },
+        Deed::Faucet { to: 1, nanoton: 50_000_000_000 },
+        Deed::Faucet { to: 0, nanoton: 50_000_000_000 },
+        Deed::Tick { after_ms: 400 },
+        Deed::Send { from: 1, to: 5, nanoton: 1_136_400, mode: 0, bounce: true, deploy: true },
+        Deed::Send { from: 0, to: 5, nanoton: 1_000_000, mode: 0, bounce: true, deploy: true },
+        Deed::Tick { after_ms: 0 },
+    ];
+    let mut chain = begin();
+    play(&mut chain, &deeds, &mut BEGIN_MS.clone(), 0);
+}
