@@ -1,6 +1,8 @@
 //! Laws of the journal: what was reported durable is read back, whatever happens to the tail;
 //! what was altered is noticed; nothing panics.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use cocoon_journal::{Event, Fault, Journal, JournalKey, Options, decode_segment, recover};
 use cocoon_units::Secret;
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! The one command: the whole network on this machine, and every role alone.
 
+#![allow(clippy::print_stdout, reason = "what a command prints is its answer")]
+
 mod arguments;
 mod chain;
 mod chat;
