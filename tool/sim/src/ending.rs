@@ -109,8 +109,12 @@ impl World {
             match self.truth.ends.get(&number) {
                 Some(End::Whole) => {}
                 _ if punished || refused => {}
-                // Two connections of one worker count its slots twice.
-                Some(End::Failed { text, .. }) if doubled && text.contains("too many active") => {}
+                // Two connections of one worker count its slots twice, and statements over them
+                // overtake each other, upon which the worker closes one.
+                Some(End::Failed { text, .. })
+                    if doubled
+                        && (text.contains("too many active")
+                            || text.contains("to the worker was lost")) => {}
                 end => {
                     let ask = self.ask_of(number).cloned();
                     let text = format!("{ask:?} ended as {end:?}");

@@ -34,7 +34,7 @@ pub(crate) struct Truth {
     pub(crate) ended_asks: BTreeMap<RequestId, usize>,
     pub(crate) ends: BTreeMap<usize, End>,
     /// Queries by the proxies' ids.
-    given: BTreeMap<(u8, RequestId), Given>,
+    given: BTreeMap<(u8, RequestId), Vec<Given>>,
     /// Finished requests ever handed to a disk.
     finished: BTreeSet<(u8, RequestId)>,
     /// Requests whose charge is on disk: proxy and tokens.
@@ -55,7 +55,7 @@ impl Truth {
 
     /// The connection over which a query was given out last.
     pub(crate) fn link_of(&self, p: u8, request: RequestId) -> Option<u64> {
-        self.given.get(&(p, request)).map(|given| given.link)
+        self.given.get(&(p, request))?.last().map(|given| given.link)
     }
 
     /// The chain took a commit.
@@ -105,19 +105,27 @@ impl World {
         link: u64,
     ) {
         let given = Given { ask, worker: node, link, claim: None };
-        let before = self.truth.given.insert((p, request), given);
-        if before.is_some_and(|before| before.ask != ask) {
+        let known = self.truth.given.entry((p, request)).or_default();
+        let other = known.iter().any(|before| before.ask != ask);
+        // A query that lost its worker goes to another one; it may still reach the first one late.
+        known.push(given);
+        if other {
             let text = format!("proxy {p} gave the id of another request to request {ask}");
             self.fail("a request id was used twice", text);
         }
     }
 
-    /// A worker told what a query used.
-    pub(crate) fn truth_claimed(&mut self, request: RequestId, tokens: u64, code: Option<i32>) {
-        for ((_, id), given) in &mut self.truth.given {
-            if *id == request {
-                given.claim = Some((tokens, code));
-            }
+    /// A worker told over a connection what a query used.
+    pub(crate) fn truth_claimed(
+        &mut self,
+        request: RequestId,
+        link: u64,
+        tokens: u64,
+        code: Option<i32>,
+    ) {
+        let given = self.truth.given.iter_mut().filter(|((_, id), _)| *id == request);
+        for given in given.flat_map(|(_, given)| given).filter(|given| given.link == link) {
+            given.claim = Some((tokens, code));
         }
     }
 
@@ -151,7 +159,9 @@ impl World {
             let text = format!("proxy {p} booked {request} twice");
             return self.fail("booked twice", text);
         }
-        let Some(given) = self.truth.given.get(&(p, request)).cloned() else {
+        let all = self.truth.given.get(&(p, request)).map_or(&[][..], Vec::as_slice);
+        let earner = all.iter().rev().find(|given| account_of(given.worker) == Some(worker));
+        let Some(given) = earner.or(all.last()).cloned() else {
             let text = format!("proxy {p} booked {request}, which no worker had");
             return self.fail("booked from nothing", text);
         };
@@ -183,7 +193,7 @@ impl World {
     pub(crate) fn truth_durable(&mut self, p: u8, _epoch: u32, record: &Record) {
         let Record::Finished { request, tokens, .. } = record else { return };
         let Some(given) = self.truth.given.get(&(p, RequestId(*request))) else { return };
-        let ask = given.ask;
+        let Some(ask) = given.first().map(|given| given.ask) else { return };
         let odd = self.ask_of(ask).is_some_and(|ask| self.plan.lies(NodeId::Client(ask.client)));
         if self.truth.charged.insert(ask, (p, *tokens)).is_some() && !odd {
             self.fail("charged twice", format!("request {ask}"));

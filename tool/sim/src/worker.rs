@@ -269,7 +269,7 @@ impl World {
             Some(reject) => run.answer.fail(&mut message, reject, &usage, wall_ms),
             None => run.answer.finish(&mut message, &usage, wall_ms),
         };
-        self.truth_claimed(key.1, claimed.0, reject.map(|reject| reject.code));
+        self.truth_claimed(key.1, key.0, claimed.0, reject.map(|reject| reject.code));
         self.note(node, "ends", run.ask as u64, claimed.0);
         self.send(key.0, PEER, &message);
         if lie == Some(Lie::WorkerTwice) {
