@@ -9,7 +9,7 @@ mkdir -p target/check-node
 lock=tests/clients/node/package-lock.json
 if ! cmp -s "$lock" target/check-node/installed.json; then
     cp tests/clients/node/package.json "$lock" target/check-node/
-    npm ci --prefix target/check-node --ignore-scripts --no-audit --no-fund --loglevel=error
+    (cd target/check-node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
     cp "$lock" target/check-node/installed.json
 fi
 cp tests/clients/node/tour.mjs target/check-node/
