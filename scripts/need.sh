@@ -1,7 +1,7 @@
 # What the build and the tests need from the system, and how it gets there.
 #
 #   need build          cmake, libclang, a C++ compiler (the embedded engine); pip (its model)
-#   need check          build, and node, python3-venv, openssl, veritysetup (the tests)
+#   need check          build, and node, python3-venv, openssl (the tests)
 #
 # Says what it is about to install and why, asks before it uses root unless it is root or in CI,
 # and does nothing when everything is there.
@@ -39,7 +39,6 @@ find_missing() { # build | check
     has npm || has node || lacks npm "compiles the contracts"
     python3 -c 'import ensurepip' 2>/dev/null || lacks python3-venv "runs the official Python client"
     has openssl || lacks openssl "an independent TLS peer for the tests"
-    has veritysetup || [ -x /sbin/veritysetup ] || lacks cryptsetup-bin "an independent dm-verity tool for the tests"
 }
 
 need() {

@@ -103,6 +103,7 @@ impl Network {
             books,
             compaction: Compaction::above(config.journal_bytes_max),
             counts: Counts::default(),
+            seen_models: Default::default(),
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -240,7 +241,7 @@ impl Upstream for Network {
                 // Workers come back to a proxy one after the other.
                 Err(UpstreamError::UnknownModel { .. } | UpstreamError::NoWorker { .. })
                     if tokio::time::Instant::now() < deadline
-                        && self.shared.lock().is_settling(clock::now_ms()) =>
+                        && self.shared.lock().is_settling(&request.model, clock::now_ms()) =>
                 {
                     tokio::time::sleep(SETTLE_PAUSE).await;
                 }

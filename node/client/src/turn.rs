@@ -7,7 +7,7 @@ use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, SendFault};
 use cocoon_openai::reference::{ReferenceLine, adapt};
 use cocoon_role_client::{Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn};
 use cocoon_units::{ImageHash, PriceTable, RequestId, SecretBytes};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use crate::requests::{Left, Requests};
 const MODELS_EVERY_MS: u64 = 2_000;
 /// The same while nobody serves anything: workers come back one after the other.
 const MODELS_EVERY_EMPTY_MS: u64 = 100;
+/// Most names of models that are remembered.
+const SEEN_MODELS_MAX: usize = 4_096;
 /// How long after a proxy became ready its workers may still be on their way to it.
 const SETTLING_MS: u64 = 5_000;
 
@@ -42,6 +44,8 @@ pub(crate) struct State {
     pub(crate) books: Books,
     pub(crate) compaction: Compaction,
     pub(crate) counts: Counts,
+    /// Models that were ever offered here: their workers may come back.
+    pub(crate) seen_models: HashSet<String>,
 }
 
 /// Totals for the status pages.
@@ -73,12 +77,13 @@ impl State {
             .map(|(conn, proxy)| (*conn, proxy))
     }
 
-    /// Whether a proxy became ready so lately that its workers may still be on their way: "no such
-    /// model" is then not its last word.
-    pub(crate) fn is_settling(&self, now_ms: u64) -> bool {
-        self.proxies.values().any(|proxy| {
+    /// Whether a proxy became ready so lately that workers of this model may still be on their way:
+    /// "no such model" is then not its last word.
+    pub(crate) fn is_settling(&self, model: &str, now_ms: u64) -> bool {
+        let lately = self.proxies.values().any(|proxy| {
             proxy.session.is_ready() && now_ms < proxy.ready_at_ms.saturating_add(SETTLING_MS)
-        })
+        });
+        lately && (self.seen_models.contains(model) || self.offers().is_empty())
     }
 
     /// The body in the words that workers of the reference accept (protocol notes, wire 4.5).
@@ -212,6 +217,9 @@ impl State {
                 self.refresh_models(conn, now_ms, after);
             }
             Some(Incoming::Models(models)) => {
+                let served = models.iter().filter(|model| !model.workers.is_empty());
+                let room = SEEN_MODELS_MAX.saturating_sub(self.seen_models.len());
+                self.seen_models.extend(served.take(room).map(|model| model.name.clone()));
                 if let Some(proxy) = self.proxies.get_mut(&conn) {
                     proxy.models = models;
                 }
