@@ -1,4 +1,4 @@
-//! Chores of this repository, each one command: `cargo xtask tidy`, `cargo xtask licences`.
+//! Chores of this repository, each one command: `cargo xtask tidy`, `licences`, `sim`.
 
 mod house;
 mod licences;
@@ -23,6 +23,13 @@ enum Chore {
     Tidy,
     /// Check that every dependency has a licence this project accepts.
     Licences,
+    /// Run the simulator: `cargo xtask sim --seed N`, `cargo xtask sim --seeds A..B`.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// What the simulator takes; see `cargo xtask sim --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -30,6 +37,7 @@ fn main() -> ExitCode {
     let faults = match Arguments::parse().chore {
         Chore::Tidy => tidy(&root),
         Chore::Licences => licences::check(&root),
+        Chore::Sim { arguments } => return simulate(&root, &arguments),
     };
     match faults {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
@@ -42,6 +50,33 @@ fn main() -> ExitCode {
         }
         Err(fault) => {
             eprintln!("{fault:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Hands over to the simulator, built for speed.
+fn simulate(root: &Path, arguments: &[String]) -> ExitCode {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo)
+        .args([
+            "run",
+            "--release",
+            "--quiet",
+            "--package",
+            "cocoon-sim",
+            "--bin",
+            "cocoon-sim",
+            "--",
+        ])
+        .args(arguments)
+        .current_dir(root)
+        .status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(fault) => {
+            eprintln!("cargo: {fault}");
             ExitCode::from(2)
         }
     }
