@@ -1,5 +1,6 @@
 """The network of the real binary in front of a mock model server: answers, refusals, deaths."""
 
+import base64
 import json
 import os
 import signal
@@ -42,6 +43,36 @@ def whole(net, mock):
         check(int(raw.headers["x-cocoon-cost-nanoton"]) > 0, raw.headers)
         equal([model.id for model in user.models.list()], [net.model], "models")
         equal(user.models.retrieve(net.model).id, net.model, "model")
+
+
+@suite.case("answers name the image that the registry lists; unmet demands are refused")
+def attested(net, mock):
+    with open(os.path.join(net.directory, "network", "network.json"), encoding="utf-8") as file:
+        listed = json.load(file)["worker_hashes"]
+    answer = net.request(net.ask())
+    named = base64.b64encode(bytes.fromhex(answer.headers["x-cocoon-worker"])).decode()
+    equal([named], listed, "the worker's image")
+    equal(answer.headers["x-cocoon-tee"], "simulated", "kind")
+    before = mock.counts()
+    for wish in ({"x-cocoon-tee": "tdx"}, {"x-cocoon-verdicts": "gpu"}, {"x-cocoon-receipt": "true"}):
+        equal(net.request(net.ask(), headers=wish).status, 400, wish)
+    equal(mock.counts(), before, "requests at the model server")
+
+
+@suite.case("a worker that runs another image is refused")
+def impostor(net, mock):
+    config = os.path.join(net.directory, "network", "config", "worker-1.toml")
+    log = os.path.join(net.directory, "impostor.log")
+    home = os.path.join(net.directory, "impostor")
+    arguments = [drive.COCOON, "worker", "--config", config, "--data-dir", home]
+    arguments += ["--set", "evidence.simulated.image=another", "--set", "http=127.0.0.1:0"]
+    with drive.Process(arguments, log):
+
+        def said():
+            with open(log, encoding="utf-8") as file:
+                return "invalid worker image hash" in file.read()
+
+        until(said, "the proxy's refusal")
 
 
 @suite.case("the official Python client gets streams, with usage when it asks for it")

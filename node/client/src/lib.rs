@@ -4,6 +4,7 @@
 //! a program may use it directly.
 
 mod config;
+mod demands;
 mod failure;
 mod network;
 mod offers;

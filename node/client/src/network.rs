@@ -65,6 +65,7 @@ struct Shared {
     state: Mutex<State>,
     ready: Notify,
     proxy_wait: Duration,
+    tee_kind: &'static str,
     links: Links,
 }
 
@@ -109,6 +110,7 @@ impl Network {
             state: Mutex::new(state),
             ready: Notify::new(),
             proxy_wait: Duration::from_millis(config.proxy_wait_ms),
+            tee_kind: config.evidence.tee_kind(),
             links,
         });
         let inputs = Inputs { events, cancelled, book_events };
@@ -234,6 +236,7 @@ impl Drop for CancelOnDrop<'_> {
 impl Upstream for Network {
     async fn run(&self, mut request: InferenceRequest) -> Result<InferenceStream, UpstreamError> {
         let deadline = tokio::time::Instant::now() + self.shared.proxy_wait.min(request.timeout);
+        crate::demands::check(&request.wishes, self.shared.tee_kind)?;
         let mut adapted = false;
         loop {
             let answer = self.attempt(&request).await;
