@@ -158,6 +158,7 @@ pub const ALL: &[Entry] = catalogue! {
     http::Response,
     http::Request,
     cocoon::CancelQuery,
+    cocoon::Attest,
     sealed_key::GetPersistentKey,
     sealed_key::PersistentKey,
 };

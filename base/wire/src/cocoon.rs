@@ -5,12 +5,17 @@
 
 use cocoon_units::RequestId;
 
-use crate::tl::Extensions;
+use crate::tl::{Blob, Constructor as _, Extensions};
+use crate::{client, worker};
 
 /// Bit 16 of `params.flags`: the sender understands [`CancelQuery`].
 pub const CANCEL_QUERY: Extensions = Extensions(1 << 16);
 
-/// Every addition this version announces.
+/// Bit 17 of `params.flags`: the sender runs the attested handshake ([`Attest`]) on this
+/// connection. Announced by whoever owns the TLS session, since only it can bind evidence to it.
+pub const ATTESTED_CHANNEL: Extensions = Extensions(1 << 17);
+
+/// The additions that roles announce on every connection.
 pub const ANNOUNCED: Extensions = CANCEL_QUERY;
 
 /// Bits set aside for additions; others are neither announced nor interpreted.
@@ -26,5 +31,49 @@ tl_struct! {
     CancelQuery = "cocoon.cancelQuery" 0x3918_b1ac {
         /// The asker's id of the request.
         request_id: RequestId,
+    }
+
+    /// One message of the attested handshake, as `cocoon-attest` writes it. One-way; sent after
+    /// both sides introduced themselves and before anything else, and again before the evidence
+    /// expires.
+    #[derive(Clone, Copy, Debug, PartialEq, Default)]
+    Attest<'tl> = "cocoon.attest" 0x3b99_0e9e {
+        /// The message.
+        data: Blob<'tl>,
+    }
+}
+
+/// Which side an introduction comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Introduction {
+    /// The side that dialled: `connectToProxy` of a client or a worker, a query.
+    Dialling,
+    /// The side that was dialled: `connectedToProxy`, the answer.
+    Dialled,
+}
+
+/// Where the `flags` word of an introduction stands: behind the constructor, because its first
+/// field is a bare `params` object and `flags` is the first field of that.
+const FLAGS: std::ops::Range<usize> = 4..8;
+
+/// Returns which introduction this boxed object is and what it announces; nothing for any other
+/// object. Whether the rest of it can be read is for the role to find out.
+#[must_use]
+pub fn introduction(object: &[u8]) -> Option<(Introduction, Extensions)> {
+    let side = match crate::tl::constructor_id(object)? {
+        client::ConnectToProxy::ID | worker::ConnectToProxy::ID => Introduction::Dialling,
+        client::ConnectedToProxy::ID | worker::ConnectedToProxy::ID => Introduction::Dialled,
+        _ => return None,
+    };
+    let flags = object.get(FLAGS)?.try_into().ok()?;
+    Some((side, Extensions(u32::from_le_bytes(flags))))
+}
+
+/// Announces one of [`RESERVED_BITS`] more in an introduction; leaves any other object alone.
+pub fn announce(object: &mut [u8], bits: Extensions) {
+    let Some((_, before)) = introduction(object) else { return };
+    let after = before.with(Extensions(bits.0 & RESERVED_BITS.0));
+    if let Some(flags) = object.get_mut(FLAGS) {
+        flags.copy_from_slice(&after.0.to_le_bytes());
     }
 }

@@ -12,7 +12,7 @@ use cocoon_wire::pow::{Challenge, DIFFICULTY_MAX};
 use cocoon_wire::tl::{Extensions, Text, decode, encode, sanitize};
 use cocoon_wire::{
     E2eFault, FrameFault, PeerInfoFault, PowFault, SocksFault, TlFault, catalogue, client, cocoon,
-    config, config_json, fuzz, http, root_config, socks, tcp,
+    config, config_json, fuzz, http, proxy, root_config, socks, tcp, worker,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -412,4 +412,35 @@ fn additions_are_used_only_by_agreement() {
     assert!(own.common(cocoon::CANCEL_QUERY).contains(cocoon::CANCEL_QUERY));
     assert!(!own.common(Extensions::NONE).contains(cocoon::CANCEL_QUERY));
     assert_eq!(own.0 & !cocoon::RESERVED_BITS.0, 0);
+}
+
+#[test]
+fn an_addition_is_announced_in_introductions_alone_and_changes_nothing_else() {
+    let params = proxy::Params { is_test: Some(true), ..Default::default() };
+    let bit = cocoon::ATTESTED_CHANNEL;
+    let client = client::ConnectToProxy::default();
+    let answer = worker::ConnectedToProxy { params, ..Default::default() };
+    for (bytes, side) in [
+        (encode(&client), cocoon::Introduction::Dialling),
+        (encode(&worker::ConnectToProxy::default()), cocoon::Introduction::Dialling),
+        (encode(&answer), cocoon::Introduction::Dialled),
+    ] {
+        let (found, before) = cocoon::introduction(&bytes).unwrap();
+        assert_eq!(found, side);
+        assert!(!before.contains(bit));
+        let mut announced = bytes.clone();
+        cocoon::announce(&mut announced, bit);
+        assert_eq!(cocoon::introduction(&announced), Some((side, before.with(bit))));
+        let differ = bytes.iter().zip(&announced).filter(|(a, b)| a != b).count();
+        assert_eq!((bytes.len(), differ), (announced.len(), 1));
+        // Bits that guard fields cannot be set this way.
+        let mut unchanged = bytes.clone();
+        cocoon::announce(&mut unchanged, Extensions(0x8000_ffff));
+        assert_eq!(unchanged, bytes);
+        assert_eq!(cocoon::introduction(&bytes[..7]), None);
+    }
+    let mut attest = encode(&cocoon::Attest::default());
+    assert_eq!(cocoon::introduction(&attest), None);
+    cocoon::announce(&mut attest, bit);
+    assert_eq!(attest, encode(&cocoon::Attest::default()));
 }

@@ -153,7 +153,8 @@ fn every_constructor_of_both_lines_is_known() {
     let own = known.iter().filter(|(id, _)| !distinct.contains(id)).map(|(_, name)| *name);
     let own: BTreeSet<_> = own.collect();
     // Ours, and the two messages that never travel between nodes.
-    assert_eq!(own, BTreeSet::from(["cocoon.cancelQuery", "getPersistentKey", "persistentKey"]));
+    let expected = ["cocoon.attest", "cocoon.cancelQuery", "getPersistentKey", "persistentKey"];
+    assert_eq!(own, BTreeSet::from(expected));
 }
 
 #[test]
@@ -166,9 +167,14 @@ fn ids_follow_the_checksum_rule() {
         checked += 1;
     }
     assert!(checked > 180);
-    let own = "cocoon.cancelQuery request_id:int256 = cocoon.CancelQuery";
-    let entry = catalogue::ALL.iter().find(|entry| entry.name == "cocoon.cancelQuery").unwrap();
-    assert_eq!(crc32fast::hash(own.as_bytes()), entry.id);
+    for own in [
+        "cocoon.cancelQuery request_id:int256 = cocoon.CancelQuery",
+        "cocoon.attest data:bytes = cocoon.Attest",
+    ] {
+        let name = own.split(' ').next().unwrap();
+        let entry = catalogue::ALL.iter().find(|entry| entry.name == name).unwrap();
+        assert_eq!(crc32fast::hash(own.as_bytes()), entry.id, "{own}");
+    }
 }
 
 proptest! {

@@ -4,6 +4,7 @@
 //! the time go in, and a [`Verdict`] with one finding for each claim comes out.
 
 mod binding;
+mod bundle;
 mod cache;
 mod chain;
 pub mod channel;
@@ -28,6 +29,7 @@ mod verdict;
 mod verifier;
 
 pub use binding::certificate_report_data;
+pub use bundle::{EvidenceBundle, PeerVerdicts};
 pub use cache::VerdictCache;
 pub use collateral::{
     Collateral, CollateralDates, CollateralNeed, PckIssuer, SnpCollateral, TdxCollateral,

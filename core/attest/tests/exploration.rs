@@ -62,7 +62,7 @@ impl Network {
             let Ok(Message::Hello(hello)) = Message::decode(bytes) else { continue };
             for role in [ChannelRole::Worker, ChannelRole::Proxy] {
                 for attests in [true, false] {
-                    made.push(Message::Hello(Hello { role, attests, ..hello }).encode());
+                    made.push(Message::Hello(Hello { role, attests, ..hello.clone() }).encode());
                 }
             }
         }

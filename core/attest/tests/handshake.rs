@@ -5,12 +5,13 @@
 mod party;
 
 use cocoon_attest::channel::{
-    ChannelRole, Demand, Effect, Handshake, HandshakeFault, Hello, Local, Message, Statement,
+    ChannelRole, Demand, Dialled, Effect, Handshake, HandshakeFault, Hello, Local, Message,
+    Standing, Statement,
 };
 use cocoon_attest::{Binding, ClaimKind, Digest32, Finding, PeerEvidence};
 
 use party::{
-    Connection, NOW_MS, Party, Silent, Zero, local, mutual, oracle_offer, pump, verdict_over,
+    Connection, NOW_MS, Party, Silent, Zero, local, mutual, oracle_offer, pump, sign, verdict_over,
 };
 
 fn hello_of(effects: &[Effect]) -> Vec<u8> {
@@ -93,6 +94,7 @@ fn reflection_of_our_own_messages() {
         nonce: node.nonce,
         attests: true,
         demands: true,
+        dialled: None,
     });
     assert_eq!(
         node.handshake.receive(&mirror.encode(), &Connection(1), NOW_MS).unwrap_err(),
@@ -104,7 +106,13 @@ fn reflection_of_our_own_messages() {
 fn own_offer_reflected_under_another_hello() {
     // A node talks to its own kind, so that roles alone cannot tell the two apart.
     let mut node = Party::new(local(ChannelRole::Worker, ChannelRole::Worker), 1);
-    let hello = Hello { role: ChannelRole::Worker, nonce: [9; 32], attests: true, demands: true };
+    let hello = Hello {
+        role: ChannelRole::Worker,
+        nonce: [9; 32],
+        attests: true,
+        demands: true,
+        dialled: None,
+    };
     let effects =
         node.handshake.receive(&Message::Hello(hello).encode(), &Connection(1), NOW_MS).unwrap();
     let [Effect::Quote(statement)] = effects.as_slice() else { panic!("{effects:?}") };
@@ -119,7 +127,13 @@ fn own_offer_reflected_under_another_hello() {
 #[test]
 fn role_swap() {
     let (mut worker, _) = mutual();
-    let hello = Hello { role: ChannelRole::Worker, nonce: [9; 32], attests: true, demands: true };
+    let hello = Hello {
+        role: ChannelRole::Worker,
+        nonce: [9; 32],
+        attests: true,
+        demands: true,
+        dialled: None,
+    };
     let hello = Message::Hello(hello).encode();
     let fault = worker.handshake.receive(&hello, &Connection(1), NOW_MS).unwrap_err();
     assert!(matches!(fault, HandshakeFault::WrongRole { .. }), "{fault}");
@@ -223,8 +237,7 @@ fn statements_out_of_their_time_and_of_another_id() {
 
 #[test]
 fn evidence_about_another_dialled_address_network_or_contract() {
-    let changes: [&dyn Fn(&mut Local); 4] = [
-        &|local| local.dialled_address = "203.0.113.9:11001".to_owned(),
+    let changes: [&dyn Fn(&mut Local); 3] = [
         &|local| local.network_id = -3,
         &|local| local.root_contract = Digest32::from([8; 32]),
         &|local| local.own_key = Some([0x55; 32]),
@@ -236,6 +249,98 @@ fn evidence_about_another_dialled_address_network_or_contract() {
         let fault = pump(&mut worker, &mut proxy, &Connection(1), &Connection(1)).unwrap_err();
         assert!(matches!(fault, HandshakeFault::Refused(_)), "{fault}");
     }
+}
+
+#[test]
+fn a_peer_led_to_another_address_is_told_nothing() {
+    let (mut worker, mut proxy) = mutual();
+    worker.local.dialled = Dialled::ByUs("203.0.113.9:11001".to_owned());
+    let mut worker = Party::new(worker.local, 1);
+    let fault = pump(&mut worker, &mut proxy, &Connection(1), &Connection(1)).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::Diverted { .. }), "{fault}");
+    // A side that does not know its addresses takes the peer's word into the statement.
+    let mut proxy = proxy.local;
+    proxy.dialled = Dialled::ByPeer { ours: Vec::new() };
+    let (mut worker, mut proxy) = (Party::new(worker.local, 1), Party::new(proxy, 2));
+    pump(&mut worker, &mut proxy, &Connection(1), &Connection(1)).unwrap();
+    assert_eq!(proxy.handshake.dialled_address(), "203.0.113.9:11001");
+    // An address changed on the way is another statement; one withheld is no hello.
+    let (worker, mut proxy) = mutual();
+    let Ok(Message::Hello(hello)) = Message::decode(&hello_of(&worker.first)) else { panic!() };
+    let silent = Message::Hello(Hello { dialled: None, ..hello }).encode();
+    let fault = proxy.handshake.receive(&silent, &Connection(1), NOW_MS).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::Malformed { .. }), "{fault}");
+}
+
+/// Carries effects between two standings over one session until both rest.
+fn settle(sides: &mut [(Standing, Local); 2], mut work: Vec<(usize, Effect)>, now_ms: u64) {
+    let session = Connection(1);
+    while !work.is_empty() {
+        let (from, effect) = work.remove(0);
+        let to = 1 - from;
+        match effect {
+            Effect::Send(bytes) => {
+                let (standing, local) = &mut sides[to];
+                let mut begin = || (local.clone(), [to as u8 + 9; 32]);
+                let effects = standing.receive(&bytes, &session, &mut begin, now_ms).unwrap();
+                work.extend(effects.into_iter().map(|effect| (to, effect)));
+            }
+            Effect::Quote(statement) => {
+                let effects = sides[from].0.quoted(Some(sign(&statement))).unwrap();
+                work.extend(effects.into_iter().map(|effect| (from, effect)));
+            }
+            Effect::Verify(evidence) => {
+                let mut verdict = verdict_over(&evidence);
+                verdict.valid_until_ms = now_ms + 60_000;
+                let effects = sides[from].0.judged(&verdict, now_ms).unwrap();
+                work.extend(effects.into_iter().map(|effect| (from, effect)));
+            }
+            Effect::Ready { fresh } => assert!(fresh),
+        }
+    }
+    for (standing, _) in sides {
+        assert!(standing.handshake().is_fresh());
+        assert_eq!(standing.next_deadline_ms(), Some(now_ms + 30_000));
+    }
+}
+
+#[test]
+fn evidence_is_renewed_by_either_side_or_both_at_half_of_its_life() {
+    let (worker, proxy) = mutual();
+    let mut work = Vec::new();
+    let mut number = 0;
+    let mut sides = [worker.local, proxy.local].map(|local| {
+        let mut begin = || (local.clone(), [number as u8 + 1; 32]);
+        let (standing, effects) = Standing::start(&mut begin, NOW_MS);
+        work.extend(effects.into_iter().map(|effect| (number, effect)));
+        number += 1;
+        (standing, local)
+    });
+    settle(&mut sides, work, NOW_MS);
+    for (round, who) in [&[0][..], &[1], &[0, 1]].into_iter().enumerate() {
+        let now_ms = NOW_MS + (round as u64 + 1) * 30_000;
+        let mut work = Vec::new();
+        for side in who {
+            let (standing, local) = &mut sides[*side];
+            let mut begin = || (local.clone(), [0x40 + *side as u8; 32]);
+            assert!(standing.tick(&mut begin, now_ms - 1).unwrap().is_empty());
+            let effects = standing.tick(&mut begin, now_ms).unwrap();
+            assert_eq!(effects.len(), 1);
+            work.extend(effects.into_iter().map(|effect| (*side, effect)));
+        }
+        settle(&mut sides, work, now_ms);
+    }
+}
+
+#[test]
+fn evidence_that_is_not_renewed_ends_the_connection() {
+    let (worker, _) = mutual();
+    let mut begin = || (worker.local.clone(), [1; 32]);
+    let (mut standing, _) = Standing::start(&mut begin, NOW_MS);
+    let late_ms = standing.next_deadline_ms().unwrap();
+    assert!(standing.tick(&mut begin, late_ms - 1).unwrap().is_empty());
+    let fault = standing.tick(&mut begin, late_ms).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::TooSlow { .. }), "{fault}");
 }
 
 #[test]

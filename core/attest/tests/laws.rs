@@ -182,8 +182,11 @@ proptest! {
     }
 
     #[test]
-    fn messages_read_back_and_have_one_encoding(offer in offer(), role in role(), nonce: [u8; 32], attests: bool, demands: bool) {
-        let hello = Message::Hello(Hello { role, nonce, attests, demands });
+    fn messages_read_back_and_have_one_encoding(
+        offer in offer(), role in role(), nonce: [u8; 32], attests: bool, demands: bool,
+        dialled in prop::option::of("[!-~]{0,255}"),
+    ) {
+        let hello = Message::Hello(Hello { role, nonce, attests, demands, dialled });
         for message in [hello, Message::Offer(Box::new(offer))] {
             let written = message.encode();
             match Message::decode(&written) {

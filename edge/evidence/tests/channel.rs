@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use cocoon_attest::channel::{
-    Announcement, ChannelRole, Demand, Effect, Exporter, Handshake, HandshakeFault, Local,
+    Announcement, ChannelRole, Demand, Dialled, Effect, Exporter, Handshake, HandshakeFault, Local,
     leaf_key_digest,
 };
 use cocoon_attest::{
@@ -93,7 +93,10 @@ fn local(role: ChannelRole, announcement: Option<Announcement>) -> Local {
         peer_key: Some(peer_key),
         network_id: -239,
         root_contract: Digest32::from([5; 32]),
-        dialled_address: "192.0.2.1:11001".to_owned(),
+        dialled: match role {
+            ChannelRole::Proxy => Dialled::ByPeer { ours: Vec::new() },
+            _ => Dialled::ByUs("192.0.2.1:11001".to_owned()),
+        },
         demand: if announcement.is_some() { Demand::Nothing } else { Demand::Always },
         announcement,
         wanted_id: None,

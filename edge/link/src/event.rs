@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cocoon_attest::PeerVerdicts;
 use cocoon_ratls::PeerIdentity;
 
 use crate::fault::OpenFault;
@@ -32,6 +33,9 @@ pub struct LinkEvent {
 pub enum Event {
     /// Both first frames were exchanged.
     Opened(Opened),
+    /// What evidence says of the peer: after the introductions, and again whenever the peer
+    /// renewed it. Comes only on routes and entries with a [`crate::Guard`].
+    Attested(Box<PeerVerdicts>),
     /// A one-way message: one boxed TL object.
     Message(Opaque),
     /// The peer asks: answer, or fail, this id with the handle.

@@ -33,6 +33,7 @@ mod settings;
 mod stream;
 mod task;
 
+pub use cocoon_attest::PeerVerdicts;
 pub use cocoon_ratls::{PeerIdentity, Voucher};
 pub use cocoon_session::{Fault as SessionFault, Limits};
 pub use counters::{CounterValues, Counters};

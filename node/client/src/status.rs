@@ -13,6 +13,7 @@ pub(crate) fn sections(state: &State) -> Vec<(String, String)> {
                 "is_ready": proxy.session.is_ready(),
                 "proxy_sc_address": proxy.session.proxy().map(|address| address.to_raw()),
                 "version": proxy.session.version(),
+                "claims": proxy.verdicts.as_ref().map(|known| &known.verdict.claims),
             })
         })
         .collect();

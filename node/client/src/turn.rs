@@ -3,7 +3,7 @@
 use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
 use cocoon_gateway::{InferenceRequest, ModelOffer, UpstreamError};
 use cocoon_host::Books;
-use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, SendFault};
+use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
 use cocoon_openai::reference::{ReferenceLine, adapt};
 use cocoon_role_client::{Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn};
 use cocoon_units::{ImageHash, PriceTable, RequestId, SecretBytes};
@@ -29,6 +29,8 @@ pub(crate) struct Proxy {
     pub(crate) session: ProxySession,
     pub(crate) link: LinkHandle,
     pub(crate) measurement: String,
+    /// What evidence says of it, once it gave any.
+    pub(crate) verdicts: Option<Box<PeerVerdicts>>,
     models: Vec<ModelWorkers>,
     models_asked_ms: u64,
     ready_at_ms: u64,
@@ -116,6 +118,11 @@ impl State {
         let conn = event.conn;
         match event.event {
             Event::Opened(opened) => self.opened(conn, opened, now_ms, after),
+            Event::Attested(verdicts) => {
+                if let Some(proxy) = self.proxies.get_mut(&conn) {
+                    proxy.verdicts = Some(verdicts);
+                }
+            }
             Event::Closed(fault) => {
                 tracing::info!(?conn, %fault, "proxy connection closed");
                 self.proxies.remove(&conn);
@@ -184,6 +191,7 @@ impl State {
             session,
             link: opened.link,
             measurement: image.map(|image| image.to_string()).unwrap_or_default(),
+            verdicts: None,
             models: Vec::new(),
             models_asked_ms: 0,
             ready_at_ms: 0,

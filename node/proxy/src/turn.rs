@@ -176,6 +176,9 @@ impl Turn {
         let out = &mut self.out;
         match event {
             Event::Opened(opened) => self.opened(conn, opened, now),
+            Event::Attested(verdicts) => {
+                tracing::debug!(conn = conn.0, fresh = verdicts.is_fresh(), "peer attested");
+            }
             Event::Message(data) => self.machine.message(conn, &data.0, now, out),
             Event::Query { id, data } => self.machine.query(conn, id, &data, now, out),
             Event::Answer { id, data } => self.machine.answered(conn, id, &data, now, out),

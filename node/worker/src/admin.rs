@@ -178,6 +178,10 @@ fn stats(state: &State) -> Value {
         },
         "ready_proxies": state.ready_proxies(),
         "proxies": proxies,
+        "proxy_connections": state
+            .verdicts()
+            .map(|known| json!({ "claims": known.map(|known| &known.verdict.claims) }))
+            .collect::<Vec<_>>(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
 use cocoon_host::{Books, clock};
-use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, SendFault};
+use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
 use cocoon_role_worker::{Fault, Identity, Incoming, ProxySession, Reject, Run, Turn};
 use cocoon_units::{Address, Coefficient, ImageHash, ModelName, RequestId, Tokens};
 use cocoon_wire::{tl, worker};
@@ -22,6 +22,8 @@ const STUCK_PAUSE: Duration = Duration::from_millis(5);
 struct Proxy {
     session: ProxySession,
     link: LinkHandle,
+    /// What evidence says of it, once it gave any.
+    verdicts: Option<Box<PeerVerdicts>>,
 }
 
 /// A query that ended, told by its task.
@@ -110,6 +112,11 @@ impl State {
         self.proxies.values().filter(|proxy| proxy.session.is_ready()).count()
     }
 
+    /// What evidence says of each proxy connection; nothing where none was looked at.
+    pub(crate) fn verdicts(&self) -> impl Iterator<Item = Option<&PeerVerdicts>> {
+        self.proxies.values().map(|proxy| proxy.verdicts.as_deref())
+    }
+
     /// The journal's fault, when there was one: the node must end.
     pub(crate) fn take_journal_fault(&mut self) -> Option<cocoon_journal::Fault> {
         self.journal_fault.take()
@@ -120,6 +127,11 @@ impl State {
         let conn = event.conn;
         match event.event {
             Event::Opened(opened) => self.opened(conn, opened),
+            Event::Attested(verdicts) => {
+                if let Some(proxy) = self.proxies.get_mut(&conn) {
+                    proxy.verdicts = Some(verdicts);
+                }
+            }
             Event::Closed(fault) => {
                 tracing::info!(?conn, %fault, "proxy connection closed");
                 self.forget(conn);
@@ -220,7 +232,7 @@ impl State {
         let first_query = i64::from_le_bytes(clock::random());
         let disabled = self.admin_disabled || !self.backend_up;
         let (session, turn) = ProxySession::open(&self.identity, first_query, disabled);
-        self.proxies.insert(conn, Proxy { session, link: opened.link });
+        self.proxies.insert(conn, Proxy { session, link: opened.link, verdicts: None });
         self.turned(conn, Ok(turn));
     }
 

@@ -51,6 +51,12 @@ pub enum HandshakeFault {
         /// Id stated, hex.
         found: String,
     },
+    /// The peer dialled an address that is none of ours: somebody led it here.
+    #[error("the peer dialled {dialled}, which is no address of this node; somebody diverted it")]
+    Diverted {
+        /// The address that the peer says it dialled.
+        dialled: String,
+    },
     /// The statement is out of its time or lives too long.
     #[error("the peer's statement ends at {not_after_s} (Unix seconds), which is {detail}")]
     Lifetime {
@@ -73,6 +79,21 @@ pub enum HandshakeFault {
     Unshown {
         /// The claim.
         claim: ClaimKind,
+    },
+    /// The handshake was not over in time, or the evidence grew old before it was renewed.
+    #[error("the peer showed no fresh evidence within {limit_ms} ms")]
+    TooSlow {
+        /// Time it was given.
+        limit_ms: u64,
+    },
+    /// The peer sent something else before it had shown its evidence.
+    #[error("the peer sent something else before it had shown its evidence")]
+    Premature,
+    /// The fresh evidence is about another machine than the certificate's.
+    #[error("the peer's fresh evidence shows another {what} than its certificate")]
+    OtherMachine {
+        /// What differs.
+        what: &'static str,
     },
     /// The caller handed in a verdict over other evidence: a bug of this program.
     #[error("the verdict is about other evidence than the peer's")]

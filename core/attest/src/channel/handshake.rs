@@ -32,6 +32,20 @@ pub enum Demand {
     Always,
 }
 
+/// Which address the connecting side dialled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Dialled {
+    /// This side dialled it, and wrote it so; at most [`super::ADDRESS_LIMIT`] bytes.
+    ByUs(String),
+    /// The peer dialled, and says what. An address that is none of ours ends the handshake: the
+    /// peer was diverted. An empty list means that this side does not know its own addresses, as
+    /// behind a translator of addresses; then the peer's word stands in the statement unchecked.
+    ByPeer {
+        /// All addresses of this side.
+        ours: Vec<String>,
+    },
+}
+
 /// What this side knows before the handshake begins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
@@ -47,9 +61,8 @@ pub struct Local {
     pub network_id: i32,
     /// Hash part of the root contract's address.
     pub root_contract: Digest32,
-    /// Address that was dialled, as the connecting side wrote it; at most
-    /// [`super::ADDRESS_LIMIT`] bytes.
-    pub dialled_address: String,
+    /// Which address was dialled, and by whom.
+    pub dialled: Dialled,
     /// What this side states about itself; nothing when it cannot attest.
     pub announcement: Option<Announcement>,
     /// What this side wants.
@@ -104,6 +117,8 @@ enum Outgoing {
 pub struct Handshake {
     local: Local,
     nonce: Nonce,
+    /// The address dialled; empty until the side that dialled has said it.
+    address: String,
     incoming: Incoming,
     outgoing: Outgoing,
     ready: bool,
@@ -114,15 +129,22 @@ impl Handshake {
     /// Opens the handshake with a nonce drawn for it alone.
     #[must_use]
     pub fn start(local: Local, nonce: Nonce) -> (Self, Vec<Effect>) {
+        let dialled = match &local.dialled {
+            Dialled::ByUs(address) => Some(address.clone()),
+            Dialled::ByPeer { .. } => None,
+        };
+        let address = dialled.clone().unwrap_or_default();
         let hello = Message::Hello(Hello {
             role: local.role,
             nonce,
             attests: local.announcement.is_some(),
             demands: local.demand != Demand::Nothing,
+            dialled,
         });
         let handshake = Self {
             local,
             nonce,
+            address,
             incoming: Incoming::Awaited,
             outgoing: Outgoing::Awaited,
             ready: false,
@@ -208,6 +230,19 @@ impl Handshake {
         self.is_ready() && self.incoming == Incoming::Settled { fresh: true }
     }
 
+    /// Says whether a message of the peer is still due. Until then the peer may send nothing
+    /// else.
+    #[must_use]
+    pub fn awaits_peer(&self) -> bool {
+        !self.dead && matches!(self.incoming, Incoming::Awaited | Incoming::Offered)
+    }
+
+    /// The address that the connecting side dialled; empty until that is known.
+    #[must_use]
+    pub fn dialled_address(&self) -> &str {
+        &self.address
+    }
+
     fn hello(
         &mut self,
         hello: &Hello,
@@ -223,6 +258,7 @@ impl Handshake {
             let (expected, found) = (self.local.peer_role, hello.role);
             return Err(HandshakeFault::WrongRole { expected, found });
         }
+        self.take_address(hello.dialled.as_deref())?;
         self.incoming = match (self.local.demand, hello.attests) {
             (Demand::Nothing, _) | (Demand::IfAble, false) => Incoming::Settled { fresh: false },
             (Demand::IfAble | Demand::Always, true) => Incoming::Offered,
@@ -240,6 +276,18 @@ impl Handshake {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// Takes the address that the peer says it dialled, where it is the one who did.
+    fn take_address(&mut self, said: Option<&str>) -> Result<(), HandshakeFault> {
+        let Dialled::ByPeer { ours } = &self.local.dialled else { return Ok(()) };
+        let detail = "it dialled and does not say what";
+        let said = said.ok_or(HandshakeFault::Malformed { detail })?;
+        if !ours.is_empty() && ours.iter().all(|own| own != said) {
+            return Err(HandshakeFault::Diverted { dialled: said.to_owned() });
+        }
+        said.clone_into(&mut self.address);
+        Ok(())
     }
 
     fn offer(
@@ -327,7 +375,7 @@ impl Handshake {
             network_id: self.local.network_id,
             root_contract: self.local.root_contract,
             own_id: said.own_id,
-            dialled_address: self.local.dialled_address.clone(),
+            dialled_address: self.address.clone(),
             keyset: said.keyset,
             image: said.image,
             model: said.model,

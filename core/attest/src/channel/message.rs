@@ -4,7 +4,7 @@
 //! optional one begins with a byte 0 or 1. Reading accepts exactly what writing makes.
 
 use super::fault::HandshakeFault;
-use super::statement::ChannelRole;
+use super::statement::{ADDRESS_LIMIT, ChannelRole};
 use crate::digest::Digest32;
 use crate::evidence::{EVENT_LOG_LIMIT, QUOTE_LIMIT, VCEK_LIMIT};
 use crate::gpu::{GpuEvidence, GpuMode};
@@ -39,6 +39,9 @@ pub struct Hello {
     pub attests: bool,
     /// Whether the sender wants the receiver to attest.
     pub demands: bool,
+    /// The address that the sender dialled, as it wrote it; nothing from the side that was
+    /// dialled. At most [`ADDRESS_LIMIT`] bytes.
+    pub dialled: Option<String>,
 }
 
 /// What the attesting side states about itself beyond what the verifier knows anyway.
@@ -83,9 +86,18 @@ impl Message {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Hello(hello) => {
-                let flags = u8::from(hello.attests) | u8::from(hello.demands) << 1;
+                let flags = u8::from(hello.attests)
+                    | u8::from(hello.demands) << 1
+                    | u8::from(hello.dialled.is_some()) << 2;
                 let mut out = vec![HELLO, hello.role.byte(), flags];
                 out.extend_from_slice(&hello.nonce);
+                if let Some(address) = &hello.dialled {
+                    // Longer ones are cut and then refused by whoever compares them.
+                    let address = address.as_bytes();
+                    let address = address.get(..ADDRESS_LIMIT).unwrap_or(address);
+                    out.push(u8::try_from(address.len()).unwrap_or(u8::MAX));
+                    out.extend_from_slice(address);
+                }
                 out
             }
             Self::Offer(offer) => encode_offer(offer),
@@ -113,11 +125,21 @@ impl Message {
 fn decode_hello(reader: &mut Reader<'_>) -> Result<Hello, HandshakeFault> {
     let role = ChannelRole::from_byte(reader.byte()?).ok_or_else(|| malformed("its role"))?;
     let flags = reader.byte()?;
-    if flags > 3 {
+    if flags > 7 {
         return Err(malformed("its flags"));
     }
     let nonce = reader.array()?;
-    Ok(Hello { role, nonce, attests: flags & 1 != 0, demands: flags & 2 != 0 })
+    let dialled = if flags & 4 == 0 {
+        None
+    } else {
+        let len = usize::from(reader.byte()?);
+        let address = std::str::from_utf8(reader.take(len)?);
+        // It ends in logs and pages.
+        let printable = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        let address = address.ok().filter(printable).ok_or_else(|| malformed("its address"))?;
+        Some(address.to_owned())
+    };
+    Ok(Hello { role, nonce, attests: flags & 1 != 0, demands: flags & 2 != 0, dialled })
 }
 
 fn encode_offer(offer: &Offer) -> Vec<u8> {

@@ -19,11 +19,13 @@
 mod fault;
 mod handshake;
 mod message;
+mod standing;
 mod statement;
 
 pub use fault::HandshakeFault;
-pub use handshake::{Demand, Effect, Exporter, Handshake, Local, Nonce};
+pub use handshake::{Demand, Dialled, Effect, Exporter, Handshake, Local, Nonce};
 pub use message::{Announcement, Hello, MESSAGE_LIMIT, Message, Offer};
+pub use standing::{HANDSHAKE_LIMIT_MS, Renewing, Standing};
 pub use statement::{
     ADDRESS_LIMIT, ChannelRole, EXPORTER_LABEL, STATEMENT_TAG, Statement, exporter_context,
     leaf_key_digest,

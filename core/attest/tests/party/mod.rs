@@ -4,8 +4,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use cocoon_attest::channel::{
-    Announcement, ChannelRole, Demand, Effect, Exporter, Handshake, HandshakeFault, Local, Message,
-    Offer, Statement, exporter_context, leaf_key_digest,
+    Announcement, ChannelRole, Demand, Dialled, Effect, Exporter, Handshake, HandshakeFault, Local,
+    Message, Offer, Statement, exporter_context, leaf_key_digest,
 };
 use cocoon_attest::{
     BadEvidence, Binding, Claim, ClaimKind, Digest32, Finding, PeerEvidence, Source, Verdict,
@@ -70,6 +70,9 @@ fn key_of(role: ChannelRole) -> [u8; 32] {
     }
 }
 
+/// The address at which the proxies of these tests are dialled.
+pub(crate) const ADDRESS: &str = "192.0.2.1:11001";
+
 pub(crate) fn local(role: ChannelRole, peer_role: ChannelRole) -> Local {
     Local {
         role,
@@ -78,7 +81,10 @@ pub(crate) fn local(role: ChannelRole, peer_role: ChannelRole) -> Local {
         peer_key: Some(key_of(peer_role)),
         network_id: -239,
         root_contract: Digest32::from([5; 32]),
-        dialled_address: "192.0.2.1:11001".to_owned(),
+        dialled: match role {
+            ChannelRole::Proxy => Dialled::ByPeer { ours: vec![ADDRESS.to_owned()] },
+            _ => Dialled::ByUs(ADDRESS.to_owned()),
+        },
         announcement: Some(Announcement {
             own_id: Digest32::from([role.byte(); 32]),
             not_after_s: NOW_MS / 1000 + 600,
@@ -117,7 +123,7 @@ pub(crate) fn oracle_offer(local: &Local, nonce: &[u8; 32], connection: &Connect
         network_id: local.network_id,
         root_contract: local.root_contract,
         own_id: said.own_id,
-        dialled_address: local.dialled_address.clone(),
+        dialled_address: ADDRESS.to_owned(),
         keyset: said.keyset,
         image: said.image,
         model: said.model,
