@@ -159,6 +159,7 @@ pub const ALL: &[Entry] = catalogue! {
     http::Request,
     cocoon::CancelQuery,
     cocoon::Attest,
+    cocoon::Leaving,
     sealed_key::GetPersistentKey,
     sealed_key::PersistentKey,
 };

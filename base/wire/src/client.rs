@@ -2,7 +2,7 @@
 
 use cocoon_units::{AdjustedUsage, PublicKey, RequestId, Tokens};
 
-use crate::cocoon::CancelQuery;
+use crate::cocoon::{CancelQuery, Leaving};
 use crate::proxy::ClientRequestPayment;
 use crate::tl::{Blob, Extensions, Text};
 
@@ -464,6 +464,8 @@ tl_dispatch! {
         ClientRequestPayment(ClientRequestPayment<'tl>),
         /// A signed state alone.
         SignedPayment(crate::proxy::SignedPaymentData<'tl>),
+        /// The proxy ends soon (our addition).
+        Leaving(Leaving),
     }
 }
 

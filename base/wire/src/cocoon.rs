@@ -15,8 +15,11 @@ pub const CANCEL_QUERY: Extensions = Extensions(1 << 16);
 /// connection. Announced by whoever owns the TLS session, since only it can bind evidence to it.
 pub const ATTESTED_CHANNEL: Extensions = Extensions(1 << 17);
 
+/// Bit 20 of `params.flags`: the sender understands [`Leaving`].
+pub const LEAVING: Extensions = Extensions(1 << 20);
+
 /// The additions that roles announce on every connection.
-pub const ANNOUNCED: Extensions = CANCEL_QUERY;
+pub const ANNOUNCED: Extensions = Extensions(CANCEL_QUERY.0 | LEAVING.0);
 
 /// Bits set aside for additions; others are neither announced nor interpreted.
 pub const RESERVED_BITS: Extensions = Extensions(0x7fff_0000);
@@ -76,4 +79,13 @@ pub fn announce(object: &mut [u8], bits: Extensions) {
     if let Some(flags) = object.get_mut(FLAGS) {
         flags.copy_from_slice(&after.0.to_le_bytes());
     }
+}
+
+tl_struct! {
+    /// The proxy is about to end: send it nothing new. One-way, proxy to client.
+    ///
+    /// What runs goes on to its end. The client closes the connection when nothing of its own
+    /// runs on it any more; a request that crossed this message is refused, and was not begun.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    Leaving = "cocoon.leaving" 0xce18_a1e5 {}
 }

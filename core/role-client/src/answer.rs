@@ -145,6 +145,7 @@ pub(crate) fn read(
         }
         FromProxy::ClientRequestPayment(_)
         | FromProxy::SignedPayment(_)
+        | FromProxy::Leaving(_)
         | FromProxy::Unknown(_) => return Ok(None),
     };
     Ok(Some(event))

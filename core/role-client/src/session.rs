@@ -49,6 +49,9 @@ pub enum Incoming {
     Answer(RequestId, AnswerEvent),
     /// The proxy booked a request; its word on the tokens.
     Booked(RequestId, Tokens),
+    /// The proxy is about to end: send it nothing new, and close the connection when nothing runs
+    /// on it any more.
+    Leaving,
 }
 
 /// What came of an input.
@@ -217,6 +220,10 @@ impl ProxySession {
         }
         let message = FromProxy::decode(data)
             .map_err(|fault| ChannelFault::Malformed { what: "message", fault })?;
+        if let FromProxy::Leaving(_) = &message {
+            turn.incoming = Some(Incoming::Leaving);
+            return Ok(turn);
+        }
         if let FromProxy::ClientRequestPayment(booked) = &message {
             let payment = &booked.signed_payment;
             // A wrong payment is reported by the difference it leaves, it does not end the

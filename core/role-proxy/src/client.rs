@@ -246,7 +246,8 @@ impl Proxy {
             let text = "proxy serves as many clients as it can";
             return Err(Refusal::closing(code::NOT_READY, text));
         }
-        if !self.parties.clients.contains_key(&account) {
+        let is_new = !self.parties.clients.contains_key(&account);
+        if is_new {
             let owner = Identity::address_of(account);
             let contract = self.instance.client_contract(owner).map_err(|fault| {
                 Refusal::closing(code::FAILURE, format!("client contract: {fault}"))
@@ -270,7 +271,7 @@ impl Proxy {
                 party.secret_hash.get_or_insert_with(|| Sha256::digest(b"").into());
             }
         }
-        self.refresh_signable(account);
+        self.refresh_signable(account, is_new);
         Ok(known)
     }
 

@@ -221,7 +221,8 @@ impl Proxy {
         secret_hash: [u8; 32],
         out: &mut Outbox,
     ) {
-        if !self.parties.clients.contains_key(&client) {
+        let is_new = !self.parties.clients.contains_key(&client);
+        if is_new {
             let owner = crate::settings::Identity::address_of(client);
             let Ok(contract) = self.instance.client_contract(owner) else { return };
             let party = Party::new(&self.identity, client, contract);
@@ -243,7 +244,7 @@ impl Proxy {
                 party.secret_hash = Some(secret_hash);
             }
         }
-        self.refresh_signable(client);
+        self.refresh_signable(client, is_new);
     }
 
     /// Looks at every account for something to charge or to pay.
@@ -353,14 +354,29 @@ impl Proxy {
         out.act_when_durable(Act::Chain(order));
     }
 
-    pub(crate) fn refresh_signable(&mut self, client: AccountId) {
+    /// Whether a confirmation was booked that is not known to be on disk. The books count it
+    /// already, yet nothing may be signed because of it: [`Self::commit_settled`] will allow it.
+    fn is_confirming(&self) -> bool {
+        self.ink.marks.iter().any(|(_, mark)| matches!(mark, Mark::CommitConfirmed { .. }))
+    }
+
+    /// What may be signed for a client after its account changed. `is_new`: none of its
+    /// connections is ready, so that all it is told waits for the disk.
+    pub(crate) fn refresh_signable(&mut self, client: AccountId, is_new: bool) {
+        if !is_new && self.is_confirming() {
+            return;
+        }
         if let Some(party) = self.parties.clients.get_mut(&client) {
             let committed = self.books.client(client).map(|c| c.counters().committed());
             party.signable = committed.unwrap_or_default();
         }
     }
 
-    pub(crate) fn refresh_signable_worker(&mut self, worker: AccountId) {
+    /// The same for a worker.
+    pub(crate) fn refresh_signable_worker(&mut self, worker: AccountId, is_new: bool) {
+        if !is_new && self.is_confirming() {
+            return;
+        }
         if let Some(party) = self.parties.workers.get_mut(&worker) {
             let committed = self.books.worker(worker).map(|w| w.counters().committed());
             party.signable = committed.unwrap_or_default();

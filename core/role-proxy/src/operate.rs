@@ -6,6 +6,7 @@ use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
 use cocoon_ledger::AccountId;
 use cocoon_units::{ModelName, PublicKey};
+use cocoon_wire::cocoon::{LEAVING, Leaving};
 use cocoon_wire::tl::{self, SecretKey, Text};
 use cocoon_wire::worker::{ChangeModel, ChangedModel};
 
@@ -84,9 +85,28 @@ impl Proxy {
         self.standing.stall(stalled);
     }
 
-    /// Takes no new work; what runs goes on. The hand waits for [`Proxy::is_idle`].
-    pub fn drain(&mut self) {
+    /// Takes no new work and tells the clients so; what runs goes on. The hand waits for
+    /// [`Proxy::is_idle`], and for the clients that were told ([`Proxy::awaits_goodbye`]).
+    pub fn drain(&mut self, out: &mut Outbox) {
         self.standing.drain();
+        let mut told: Vec<ConnId> = self.told_of_leaving().collect();
+        told.sort_unstable();
+        for conn in told {
+            out.send(conn, &Leaving {});
+        }
+    }
+
+    /// Whether a client that was told of the end is still there. It closes its connection when
+    /// nothing it sent is unanswered, so none of its requests is lost on the way.
+    #[must_use]
+    pub fn awaits_goodbye(&self) -> bool {
+        self.told_of_leaving().next().is_some()
+    }
+
+    fn told_of_leaving(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.clients.iter().filter_map(|(conn, client)| {
+            client.ready().filter(|peer| peer.extensions.contains(LEAVING)).map(|_| *conn)
+        })
     }
 
     /// Replaces the private keys of end-to-end encryption, as a key manager gave them. The caller

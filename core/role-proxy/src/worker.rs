@@ -218,7 +218,8 @@ impl Proxy {
             let text = "proxy serves as many workers as it can";
             return Err(Refusal::closing(code::NOT_READY, text));
         }
-        if !self.parties.workers.contains_key(&account) {
+        let is_new = !self.parties.workers.contains_key(&account);
+        if is_new {
             let owner = Identity::address_of(account);
             let contract = self.instance.worker_contract(owner).map_err(|fault| {
                 Refusal::closing(code::FAILURE, format!("worker contract: {fault}"))
@@ -230,7 +231,7 @@ impl Proxy {
             let failed = |()| Refusal::closing(code::FAILURE, "books refuse the worker");
             self.book(seen, out).map_err(failed)?;
         }
-        self.refresh_signable_worker(account);
+        self.refresh_signable_worker(account, is_new);
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn reason(refused: &Refused, asked: &Asked, offered: &[String]) -> Up
             cap: asked.max_coefficient,
         },
         602 | 651 if text.contains("balance is too low") => no_money(text, asked),
-        651 if text.contains("closing") || text.contains("disabled") => {
+        651 if text.contains("closing") || away(refused) => {
             UpstreamError::NoProxy { retry_after: AWAY_RETRY }
         }
         651 => UpstreamError::Busy { retry_after: BUSY_RETRY },
@@ -58,6 +58,19 @@ pub(crate) fn reason(refused: &Refused, asked: &Asked, offered: &[String]) -> Up
         },
         _ => UpstreamError::WorkerLost { reason: text.chars().take(200).collect() },
     }
+}
+
+/// Whether the proxy as a whole takes nothing now: it refused before it began anything, so that
+/// another proxy may be asked (protocol notes, wire 3.6 row 5).
+pub(crate) fn away(refused: &Refused) -> bool {
+    let states = [
+        "proxy is shutting down",
+        "proxy is disabled",
+        "proxy is starting",
+        "proxy has stopped",
+        "proxy cannot write its journal",
+    ];
+    refused.code == 651 && states.iter().any(|state| refused.message.starts_with(state))
 }
 
 fn no_money(text: &str, asked: &Asked) -> UpstreamError {
@@ -108,6 +121,9 @@ mod tests {
                     tokens_reserved=1 tokens_stake=8";
         let E::NoMoney { needed, available } = of(602, text) else { panic!("not money") };
         assert_eq!((needed, available), (Nanoton(200), Nanoton(40)));
+        for away in ["proxy is shutting down", "proxy cannot write its journal, try again later"] {
+            assert!(matches!(of(651, away), E::NoProxy { .. }), "{away}");
+        }
         assert!(matches!(of(652, "timeout in proxy"), E::Timeout { .. }));
         assert!(matches!(of(621, "worker: invalid http request: x"), E::BadRequest { .. }));
         assert!(matches!(of(602, "too many active queries"), E::Busy { .. }));

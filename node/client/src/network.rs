@@ -18,6 +18,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::config::ClientConfig;
 use crate::failure::{Asked, REFUSED_BY_WORKER};
@@ -30,7 +31,8 @@ const BATCH: usize = 256;
 const TICK: Duration = Duration::from_millis(100);
 /// Events that wait for the loop before connections stop reading.
 const EVENTS_MAX: usize = 4096;
-/// Pause between attempts while workers come back to a proxy that just became ready.
+/// Pause between attempts while workers come back to a proxy that just became ready, or while a
+/// proxy ends.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// When to try again after "no proxy".
 const AWAY_RETRY: Duration = Duration::from_secs(2);
@@ -59,9 +61,12 @@ pub enum NetworkFault {
 #[derive(Clone)]
 pub struct Network {
     shared: Arc<Shared>,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 struct Shared {
+    /// Ends the loop; asked for when nobody needs the network any more.
+    ending: Stop,
     state: Mutex<State>,
     ready: Notify,
     proxy_wait: Duration,
@@ -71,7 +76,7 @@ struct Shared {
 
 impl Network {
     /// Connects to the network and returns at once; requests wait a moment for the first proxy.
-    /// The node ends with `stop`.
+    /// A fault that ends the node asks `stop` to end it all; [`Self::close`] ends the network.
     ///
     /// # Errors
     /// [`NetworkFault`]: nothing was started.
@@ -107,6 +112,7 @@ impl Network {
             seen_models: Default::default(),
         };
         let shared = Arc::new(Shared {
+            ending: Stop::new(),
             state: Mutex::new(state),
             ready: Notify::new(),
             proxy_wait: Duration::from_millis(config.proxy_wait_ms),
@@ -114,8 +120,20 @@ impl Network {
             links,
         });
         let inputs = Inputs { events, cancelled, book_events };
-        tokio::spawn(run(Arc::clone(&shared), inputs, kept, stop.clone()));
-        Ok(Self { shared })
+        let task = tokio::spawn(run(Arc::clone(&shared), inputs, kept, stop.clone()));
+        Ok(Self { shared, task: Arc::new(Mutex::new(Some(task))) })
+    }
+
+    /// Ends the network: what was written goes out and connections close. The journal is complete
+    /// when the last clone is dropped. Call it when the last answer has been taken; requests that
+    /// still run fail.
+    pub async fn close(&self) {
+        self.shared.ending.now();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // A panic in the loop was reported by its own task.
+            let _ = task.await;
+        }
     }
 
     /// Sends a request when a proxy is ready; otherwise gives the head's sender back.
@@ -126,7 +144,8 @@ impl Network {
         head: HeadSender,
     ) -> Result<(), Submitted> {
         let mut state = self.shared.lock();
-        let Some((conn, proxy)) = state.ready_proxy(&request.model) else {
+        let now_ms = clock::steady_ms();
+        let Some((conn, proxy)) = state.ready_proxy(&request.model, now_ms) else {
             return Err(Submitted::NoProxy(head));
         };
         let headers: Vec<(&str, &[u8])> =
@@ -162,7 +181,7 @@ impl Network {
             Request {
                 conn,
                 asked,
-                deadline_ms: clock::now_ms().saturating_add(timeout_ms),
+                deadline_ms: now_ms.saturating_add(timeout_ms),
                 worker: WorkerSeen { proxy_measurement: measurement, ..WorkerSeen::default() },
                 head: Some(head),
                 feed: None,
@@ -244,7 +263,14 @@ impl Upstream for Network {
                 // Workers come back to a proxy one after the other.
                 Err(UpstreamError::UnknownModel { .. } | UpstreamError::NoWorker { .. })
                     if tokio::time::Instant::now() < deadline
-                        && self.shared.lock().is_settling(&request.model, clock::now_ms()) =>
+                        && self.shared.lock().is_settling(&request.model, clock::steady_ms()) =>
+                {
+                    tokio::time::sleep(SETTLE_PAUSE).await;
+                }
+                // The proxy ends or cannot write, and has begun nothing: another may be there.
+                Err(UpstreamError::NoProxy { .. })
+                    if tokio::time::Instant::now() < deadline
+                        && self.shared.lock().is_somebody_away(clock::steady_ms()) =>
                 {
                     tokio::time::sleep(SETTLE_PAUSE).await;
                 }
@@ -315,12 +341,12 @@ async fn run(shared: Arc<Shared>, inputs: Inputs, kept: Vec<KeptLink>, stop: Sto
     loop {
         let mut after = After::default();
         tokio::select! {
-            () = stop.asked() => break,
+            () = shared.ending.asked() => break,
             count = events.recv_many(&mut batch, BATCH) => {
                 if count == 0 {
                     break;
                 }
-                let now_ms = clock::now_ms();
+                let now_ms = clock::steady_ms();
                 let mut state = shared.lock();
                 for event in batch.drain(..) {
                     state.event(event, now_ms, &mut after);
@@ -332,7 +358,7 @@ async fn run(shared: Arc<Shared>, inputs: Inputs, kept: Vec<KeptLink>, stop: Sto
                 BooksEvent::Stalled(fault) => tracing::error!(%fault, "journal waits"),
                 BooksEvent::Failed(fault) => after.journal = Some(fault),
             },
-            _ = ticks.tick() => shared.lock().tick(clock::now_ms(), &mut after),
+            _ = ticks.tick() => shared.lock().tick(clock::steady_ms(), &mut after),
         }
         if after.ready {
             shared.ready.notify_waiters();
@@ -340,6 +366,7 @@ async fn run(shared: Arc<Shared>, inputs: Inputs, kept: Vec<KeptLink>, stop: Sto
         if let Some(fault) = after.journal {
             tracing::error!(%fault, "the journal is gone, the node ends");
             stop.now();
+            shared.ending.now();
         }
     }
     drop(kept);

@@ -73,6 +73,11 @@ impl Requests {
         self.open.len()
     }
 
+    /// Whether a request runs on this connection.
+    pub(crate) fn has_any_on(&self, conn: ConnId) -> bool {
+        self.open.values().any(|request| request.conn == conn)
+    }
+
     /// Takes what a proxy tells about a request on connection `conn`. A proxy cannot touch the
     /// requests of another.
     pub(crate) fn event(

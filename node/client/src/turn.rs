@@ -2,16 +2,16 @@
 
 use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
 use cocoon_gateway::{InferenceRequest, ModelOffer, UpstreamError};
-use cocoon_host::Books;
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
+use cocoon_host::{Books, clock};
 use cocoon_openai::reference::{ReferenceLine, adapt};
-use cocoon_role_client::{Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn};
+use cocoon_role_client::{AnswerEvent, Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn};
 use cocoon_units::{ImageHash, PriceTable, RequestId, SecretBytes};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::failure::REFUSED_BY_WORKER;
+use crate::failure::{REFUSED_BY_WORKER, away};
 use crate::offers;
 use crate::requests::{Left, Requests};
 
@@ -19,6 +19,10 @@ use crate::requests::{Left, Requests};
 const MODELS_EVERY_MS: u64 = 2_000;
 /// The same while nobody serves anything: workers come back one after the other.
 const MODELS_EVERY_EMPTY_MS: u64 = 100;
+/// How long a proxy that cannot take requests just now is left alone.
+const AWAY_MS: u64 = 1_000;
+/// A proxy that ends comes back on a new connection only.
+const LEFT_FOR_GOOD: u64 = u64::MAX;
 /// Most names of models that are remembered.
 const SEEN_MODELS_MAX: usize = 4_096;
 /// How long after a proxy became ready its workers may still be on their way to it.
@@ -31,6 +35,8 @@ pub(crate) struct Proxy {
     pub(crate) measurement: String,
     /// What evidence says of it, once it gave any.
     pub(crate) verdicts: Option<Box<PeerVerdicts>>,
+    /// Takes no requests before this, on the node's steady clock: it ends or cannot work now.
+    away_until_ms: u64,
     models: Vec<ModelWorkers>,
     models_asked_ms: u64,
     ready_at_ms: u64,
@@ -67,9 +73,10 @@ pub(crate) struct After {
 }
 
 impl State {
-    /// The proxy that new requests go to: ready, fewest models unknown; any will do.
-    pub(crate) fn ready_proxy(&self, model: &str) -> Option<(ConnId, &Proxy)> {
-        let ready = || self.proxies.iter().filter(|(_, proxy)| proxy.session.is_ready());
+    /// The proxy that new requests go to: ready, and one that serves the model if there is one.
+    pub(crate) fn ready_proxy(&self, model: &str, now_ms: u64) -> Option<(ConnId, &Proxy)> {
+        let takes = |proxy: &Proxy| proxy.session.is_ready() && proxy.away_until_ms <= now_ms;
+        let ready = || self.proxies.iter().filter(|(_, proxy)| takes(proxy));
         let serves = |proxy: &Proxy| {
             proxy.models.iter().any(|known| known.name == model && !known.workers.is_empty())
         };
@@ -93,7 +100,8 @@ impl State {
     /// # Errors
     /// [`UpstreamError::BadRequest`] when it cannot be said in them.
     pub(crate) fn adapt(&self, request: &InferenceRequest) -> Result<SecretBytes, UpstreamError> {
-        let old = self.ready_proxy(&request.model).is_some_and(|(_, p)| p.session.version() <= 2);
+        let proxy = self.ready_proxy(&request.model, clock::steady_ms());
+        let old = proxy.is_some_and(|(_, proxy)| proxy.session.version() <= 2);
         let line = if old { ReferenceLine::Base } else { ReferenceLine::Live };
         adapt(request.endpoint, line, request.body.expose())
             .map(|body| SecretBytes::new(body.into()))
@@ -102,6 +110,11 @@ impl State {
                 param: fault.param.map(std::borrow::Cow::into_owned),
                 code: Some(REFUSED_BY_WORKER.into()),
             })
+    }
+
+    /// Whether some proxy takes nothing just now, by its own word.
+    pub(crate) fn is_somebody_away(&self, now_ms: u64) -> bool {
+        self.proxies.values().any(|proxy| proxy.away_until_ms > now_ms)
     }
 
     pub(crate) fn offers(&self) -> Vec<ModelOffer> {
@@ -164,9 +177,25 @@ impl State {
         let conns: Vec<ConnId> = self.proxies.keys().copied().collect();
         for conn in conns {
             let Some(proxy) = self.proxies.get_mut(&conn) else { continue };
+            if (1..=now_ms).contains(&proxy.away_until_ms) {
+                // Requests may wait for it.
+                proxy.away_until_ms = 0;
+                after.ready = true;
+            }
             let turn = proxy.session.tick(now_ms);
             self.turned(conn, Ok(turn), now_ms, after);
             self.refresh_models(conn, now_ms, after);
+            self.part_from(conn);
+        }
+    }
+
+    /// Closes the connection to a proxy that ends, once nothing runs on it: the proxy waits for
+    /// that, so that no request is lost on the way.
+    fn part_from(&self, conn: ConnId) {
+        let Some(proxy) = self.proxies.get(&conn) else { return };
+        if proxy.away_until_ms == LEFT_FOR_GOOD && !self.requests.has_any_on(conn) {
+            tracing::debug!(?conn, "the proxy ends, and nothing of ours runs there");
+            proxy.link.close();
         }
     }
 
@@ -185,13 +214,14 @@ impl State {
             opened.link.close();
             return;
         }
-        let first_query = i64::from_le_bytes(cocoon_host::clock::random());
+        let first_query = i64::from_le_bytes(clock::random());
         let (session, turn) = ProxySession::open(&self.identity, first_query);
         let proxy = Proxy {
             session,
             link: opened.link,
             measurement: image.map(|image| image.to_string()).unwrap_or_default(),
             verdicts: None,
+            away_until_ms: 0,
             models: Vec::new(),
             models_asked_ms: 0,
             ready_at_ms: 0,
@@ -217,6 +247,10 @@ impl State {
         self.journal(&turn.records, after);
         match turn.incoming {
             None | Some(Incoming::Booked(..)) => {}
+            Some(Incoming::Leaving) => {
+                tracing::info!(?conn, "the proxy ends soon");
+                self.leave(conn, LEFT_FOR_GOOD);
+            }
             Some(Incoming::Ready) => {
                 after.ready = true;
                 if let Some(proxy) = self.proxies.get_mut(&conn) {
@@ -237,14 +271,24 @@ impl State {
                 tracing::info!(contract = %contract.to_raw(), "long authorisation asked for");
             }
             Some(Incoming::Answer(id, event)) => {
-                let offered = match &event {
-                    cocoon_role_client::AnswerEvent::Failed { .. } => self.offered(),
-                    _ => Vec::new(),
-                };
+                let mut offered = Vec::new();
+                if let AnswerEvent::Failed { refused, .. } = &event {
+                    offered = self.offered();
+                    if away(refused) {
+                        self.leave(conn, now_ms.saturating_add(AWAY_MS));
+                    }
+                }
                 if self.requests.event(conn, id, event, &self.prices, &offered) == Left::Cancel {
                     self.cancel(conn, id);
                 }
             }
+        }
+    }
+
+    /// Sends a proxy nothing new until then; an earlier word that lasts longer holds.
+    fn leave(&mut self, conn: ConnId, until_ms: u64) {
+        if let Some(proxy) = self.proxies.get_mut(&conn) {
+            proxy.away_until_ms = proxy.away_until_ms.max(until_ms);
         }
     }
 

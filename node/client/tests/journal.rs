@@ -189,7 +189,7 @@ async fn the_journal_stays_small_and_a_restart_knows_the_books() {
             pay(&link, total, total + 1).await;
             tokio::task::yield_now().await;
         }
-        stop.now();
+        network.close().await;
         drop((network, link));
 
         let stop = Stop::new();
@@ -200,8 +200,7 @@ async fn the_journal_stays_small_and_a_restart_knows_the_books() {
         assert!(proxy.meet().await.is_none());
         proxy.known = (total, total + 1);
         while proxy.meet().await.is_none() {}
-        stop.now();
-        drop(network);
+        network.close().await;
     };
     tokio::time::timeout(DEADLINE, Box::pin(test)).await.expect("in time");
 }

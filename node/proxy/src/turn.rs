@@ -28,6 +28,10 @@ const TICK: Duration = Duration::from_secs(1);
 const SEGMENT_BYTES_MAX: u64 = 32 << 20;
 /// Ticks between two checks of every rule of the books.
 const CHECK_EVERY_TICKS: u64 = 600;
+/// Longest wait, once nothing runs, for clients that were told of the end to hang up.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// Longest pause between two looks while draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// The node's state: the machine and its hands.
 // house: one field per hand.
@@ -46,6 +50,13 @@ pub(crate) struct Turn {
     next_command: u64,
     started: Instant,
     unix_start_us: u64,
+}
+
+/// The end, once it was asked for.
+struct Draining {
+    began: Instant,
+    /// After this what still runs is cut off.
+    most: Duration,
 }
 
 impl Turn {
@@ -101,9 +112,9 @@ impl Turn {
         drain: Duration,
     ) -> Result<(), RunFault> {
         let mut batch = Vec::with_capacity(EVENTS_PER_TURN);
-        let mut end: Option<Instant> = None;
+        let mut end: Option<Draining> = None;
         loop {
-            let wake = self.next_wake(end);
+            let wake = self.next_wake().min(if end.is_some() { DRAIN_LOOK } else { TICK });
             tokio::select! {
                 taken = events.recv_many(&mut batch, EVENTS_PER_TURN) => {
                     if taken == 0 {
@@ -118,8 +129,8 @@ impl Turn {
                 () = tokio::time::sleep(wake) => self.tick()?,
                 () = stop.asked(), if end.is_none() => {
                     tracing::info!("draining");
-                    self.machine.drain();
-                    end = Some(Instant::now() + drain);
+                    self.machine.drain(&mut self.out);
+                    end = Some(Draining { began: Instant::now(), most: drain });
                 }
             }
             self.perform()?;
@@ -128,19 +139,20 @@ impl Turn {
                 self.tick()?;
                 self.perform()?;
             }
-            if end.is_some_and(|end| self.is_over(end)) {
+            if end.as_ref().is_some_and(|end| self.is_over(end)) {
                 return Ok(());
             }
         }
     }
 
-    fn is_over(&self, end: Instant) -> bool {
+    fn is_over(&self, end: &Draining) -> bool {
         let idle = self.machine.is_idle() && self.hold.is_empty();
-        if !idle && Instant::now() >= end {
+        let took = end.began.elapsed();
+        if !idle && took >= end.most {
             tracing::warn!(held = self.hold.len(), "drain time is over, ending what runs");
             return true;
         }
-        idle
+        idle && (took >= GOODBYE_MAX || !self.machine.awaits_goodbye())
     }
 
     fn is_due(&self) -> bool {
@@ -149,16 +161,12 @@ impl Turn {
         due || now_ms.saturating_sub(self.ticked_ms) >= 1_000
     }
 
-    fn next_wake(&self, end: Option<Instant>) -> Duration {
+    fn next_wake(&self) -> Duration {
         let now_ms = self.now().ms;
-        let due = self.machine.next_tick_ms().map_or(TICK, |at_ms| {
+        self.machine.next_tick_ms().map_or(TICK, |at_ms| {
             // Never a busy loop, whatever the machine says.
             Duration::from_millis(at_ms.saturating_sub(now_ms).max(1)).min(TICK)
-        });
-        match end {
-            Some(end) => due.min(end.saturating_duration_since(Instant::now())),
-            None => due,
-        }
+        })
     }
 
     fn now(&self) -> Now {

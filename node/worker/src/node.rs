@@ -125,7 +125,8 @@ impl Node {
             tokio::select! {
                 () = stop.asked(), if drained_by.is_none() => {
                     drained_by = Some(tokio::time::Instant::now() + drain);
-                    self.state.announce(true);
+                    self.state.ending = true;
+                    self.state.announce();
                 }
                 count = self.events.recv_many(&mut batch, BATCH) => {
                     let now_ms = clock::now_ms();
@@ -141,7 +142,7 @@ impl Node {
                     if up != self.state.backend_up {
                         tracing::info!(up, "model server");
                         self.state.backend_up = up;
-                        self.state.announce(drained_by.is_some());
+                        self.state.announce();
                     }
                 }
                 Some(event) = self.book_events.recv() => match event {
@@ -149,7 +150,7 @@ impl Node {
                     BooksEvent::Stalled(fault) => tracing::error!(%fault, "journal waits"),
                     BooksEvent::Failed(fault) => return Err(fault.into()),
                 },
-                Some(order) = self.orders.recv() => self.order(order, drained_by.is_some()),
+                Some(order) = self.orders.recv() => self.order(order),
                 _ = ticks.tick() => {
                     self.state.tick(clock::now_ms());
                     self.admin.publish(&self.state);
@@ -169,13 +170,13 @@ impl Node {
         Ok(())
     }
 
-    fn order(&mut self, order: Order, ending: bool) {
+    fn order(&mut self, order: Order) {
         match order {
             Order::Enable => self.state.admin_disabled = false,
             Order::Disable => self.state.admin_disabled = true,
             Order::Coefficient(coefficient) => self.state.set_coefficient(coefficient),
         }
-        self.state.announce(ending);
+        self.state.announce();
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct State {
     model_change: ModelChange,
     compaction: Compaction,
     journal_fault: Option<cocoon_journal::Fault>,
+    /// The node ends: nothing new is wanted, whoever comes.
+    pub(crate) ending: bool,
 }
 
 impl State {
@@ -99,6 +101,7 @@ impl State {
             model_change,
             compaction,
             journal_fault: None,
+            ending: false,
         }
     }
 
@@ -202,8 +205,8 @@ impl State {
 
     /// Tells all proxies whether queries are wanted: not while the model server is away, the
     /// operator says so, or the node ends.
-    pub(crate) fn announce(&mut self, ending: bool) {
-        let disabled = ending || self.admin_disabled || !self.backend_up;
+    pub(crate) fn announce(&mut self) {
+        let disabled = self.ending || self.admin_disabled || !self.backend_up;
         for proxy in self.proxies.values_mut() {
             if let Some(Command::Message(data)) = proxy.session.set_disabled(disabled) {
                 let _ = proxy.link.message(data);
@@ -230,7 +233,7 @@ impl State {
             return;
         }
         let first_query = i64::from_le_bytes(clock::random());
-        let disabled = self.admin_disabled || !self.backend_up;
+        let disabled = self.ending || self.admin_disabled || !self.backend_up;
         let (session, turn) = ProxySession::open(&self.identity, first_query, disabled);
         self.proxies.insert(conn, Proxy { session, link: opened.link, verdicts: None });
         self.turned(conn, Ok(turn));
@@ -263,7 +266,7 @@ impl State {
             Some(Incoming::Ready) => {
                 tracing::info!(?conn, "proxy ready");
                 // The model server's state may have changed during the handshake.
-                self.announce(false);
+                self.announce();
             }
             Some(Incoming::Run(run)) => self.start(conn, *run),
             Some(Incoming::Refuse(answer)) => {

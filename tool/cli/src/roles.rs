@@ -53,8 +53,11 @@ pub(crate) fn gateway(options: &RoleOptions) -> Result<()> {
     }
     run_node(&options.process, async |stop| {
         let network = Network::start(&config.network, &stop)?;
-        cocoon_gateway::serve(config.http.clone(), Arc::new(network), stop.asked()).await?;
-        Ok(())
+        let upstream = Arc::new(network.clone());
+        // The network lives until the last user has got the last answer.
+        let served = cocoon_gateway::serve(config.http.clone(), upstream, stop.asked()).await;
+        network.close().await;
+        Ok(served?)
     })
 }
 

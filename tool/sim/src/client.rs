@@ -176,6 +176,8 @@ impl World {
             }
             Some(Incoming::Ready) => self.note(node, "ready", id, 0),
             Some(Incoming::Booked(request, _)) => self.client_booked(c, request),
+            // No proxy of the simulator drains.
+            Some(Incoming::Leaving) => {}
             Some(Incoming::Models(_)) | None => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use cocoon_role_proxy::{Command, ConnId, Settings};
 use cocoon_units::RequestId;
-use cocoon_wire::cocoon::{CANCEL_QUERY, CancelQuery};
+use cocoon_wire::cocoon::{CANCEL_QUERY, CancelQuery, LEAVING, Leaving};
 use cocoon_wire::tl::{self, Blob, Extensions, Text};
 use cocoon_wire::{client, http, proxy, worker};
 
@@ -422,14 +422,20 @@ fn draining_ends_what_runs_and_begins_nothing() {
     let mut stage = Stage::new();
     let worker = stage.worker(30, 4, 4);
     let conn = stage.client(20, 4);
+    let polite = stage.client_with(21, 4, LEAVING);
     stage.send(conn, &request(1));
     let id = stage.run_query(worker);
-    stage.proxy.drain();
+    stage.proxy.drain(&mut stage.out);
+    stage.perform();
+    tl::decode::<Leaving>(&stage.message(polite)).unwrap();
     stage.send(conn, &request(2));
     assert_eq!(error_of(&mut stage, conn), (651, "proxy is shutting down".into()));
     assert!(!stage.proxy.is_idle());
     stage.serve(worker, id, 5);
     assert!(stage.proxy.is_idle());
+    assert!(stage.proxy.awaits_goodbye(), "a request of that client may be on its way");
+    stage.close(polite);
+    assert!(!stage.proxy.awaits_goodbye(), "who does not know the message is not waited for");
 }
 
 #[test]
