@@ -194,3 +194,21 @@ proptest! {
         }
     }
 }
+
+/// The proxy counts as much as it ever told, and less than was seen to finish: giving that up
+/// lowers the own count alone. It used to leave no record, so that a restart counted it again.
+#[test]
+fn a_write_off_of_the_own_count_alone_is_journalled() {
+    let mut channels = Channels::new(KIND);
+    let mut records = Vec::new();
+    records.extend(channels.pin(proxy(1), public(), own(1)).unwrap());
+    records.extend(channels.state(proxy(1), None, Tokens(10), Tokens(10)).unwrap());
+    records.extend(channels.finished(proxy(1), Tokens(25)));
+    let record = channels.write_off(proxy(1), Tokens(10)).expect("a record");
+    assert_eq!(record, ChannelRecord::WrittenOff { proxy: proxy(1).hash, total: 10 });
+    records.push(record);
+    let books = channels.channel(proxy(1)).unwrap().books;
+    assert_eq!((books.own(), books.durable(), books.max()), (Tokens(10), Tokens(10), Tokens(10)));
+    assert_eq!(replayed(&records).channel(proxy(1)).unwrap().books, books);
+    assert_eq!(channels.write_off(proxy(1), Tokens(10)), None, "nothing is left to give up");
+}

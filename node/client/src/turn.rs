@@ -5,7 +5,9 @@ use cocoon_gateway::{InferenceRequest, ModelOffer, UpstreamError};
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
 use cocoon_host::{Books, clock};
 use cocoon_openai::reference::{ReferenceLine, adapt};
-use cocoon_role_client::{AnswerEvent, Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn};
+use cocoon_role_client::{
+    AnswerEvent, Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn,
+};
 use cocoon_units::{ImageHash, PriceTable, RequestId, SecretBytes};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

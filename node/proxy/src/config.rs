@@ -53,6 +53,8 @@ pub struct ProxyConfig {
     pub commit_every_ms: u64,
     /// A state commit is made as soon as this much is not covered by one, nanoTON.
     pub commit_at_risk: Nanoton,
+    /// Journal length from which a snapshot replaces it, bytes: well under a second of replay.
+    pub journal_bytes_max: u64,
     /// Seconds that running requests get to end when the node is asked to stop.
     pub drain_s: u64,
     /// The proxy key, when it does not stand in the data directory.
@@ -82,6 +84,7 @@ impl Default for ProxyConfig {
             queue_wait_ms: 30_000,
             commit_every_ms: 30_000,
             commit_at_risk: Nanoton(100_000_000),
+            journal_bytes_max: 32 << 20,
             drain_s: 30,
             proxy_key: None,
         }

@@ -71,7 +71,7 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
     let (machine, (books, mut disk)) = open_books(&config, &checked, &root, &seed)?;
     let (events_in, events) = mpsc::channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), events_in);
-    let mut turn = Turn::new(machine, books, links.clone(), root);
+    let mut turn = Turn::new(machine, books, links.clone(), root, config.journal_bytes_max);
     turn.begin(&mut disk).await?;
     let tls_key = keys::load_or_make(&config.data_dir.join("tls.key"))?;
     let presence =

@@ -24,8 +24,6 @@ pub(crate) const CLIENTS: Tag = Tag(2);
 const EVENTS_PER_TURN: usize = 256;
 /// Longest pause between two ticks.
 const TICK: Duration = Duration::from_secs(1);
-/// Bytes of journal after which it is replaced by a snapshot: well under a second of replay.
-const SEGMENT_BYTES_MAX: u64 = 32 << 20;
 /// Ticks between two checks of every rule of the books.
 const CHECK_EVERY_TICKS: u64 = 600;
 /// Longest wait, once nothing runs, for clients that were told of the end to hang up.
@@ -50,6 +48,7 @@ pub(crate) struct Turn {
     next_command: u64,
     started: Instant,
     unix_start_us: u64,
+    journal_bytes_max: u64,
 }
 
 /// The end, once it was asked for.
@@ -60,7 +59,14 @@ struct Draining {
 }
 
 impl Turn {
-    pub(crate) fn new(machine: Proxy, books: Books, links: Links, root: Arc<RootState>) -> Self {
+    /// `journal_bytes_max`: from this length on the journal is replaced by a snapshot.
+    pub(crate) fn new(
+        machine: Proxy,
+        books: Books,
+        links: Links,
+        root: Arc<RootState>,
+        journal_bytes_max: u64,
+    ) -> Self {
         Self {
             machine,
             books,
@@ -76,6 +82,7 @@ impl Turn {
             next_command: 0,
             started: Instant::now(),
             unix_start_us: unix_us(),
+            journal_bytes_max,
         }
     }
 
@@ -244,7 +251,7 @@ impl Turn {
         if self.ticks.is_multiple_of(CHECK_EVERY_TICKS) {
             self.machine.books().check()?;
         }
-        if self.books.segment_len() > SEGMENT_BYTES_MAX {
+        if self.books.segment_len() > self.journal_bytes_max {
             // The snapshot holds what the outbox's records say: they must stand before it.
             self.perform()?;
             self.books.snapshot(encode(&self.machine.snapshot()))?;

@@ -6,11 +6,12 @@ use cocoon_ledger::Record;
 use cocoon_role_proxy::{ChainFact, ChainMode, ChainOrder, ConnId, Settings, Side};
 use cocoon_units::{Nanoton, Tokens};
 use cocoon_wire::client;
-use cocoon_wire::proxy::SignedPayment;
+use cocoon_wire::proxy::{SignedPayment, ToWorker};
 use cocoon_wire::tl;
 
 use crate::stage::{
-    Got, Stage, account, head, identity, last, part, pseudo_root, request, settings,
+    Got, Stage, account, head, identity, last, owner_text, part, pseudo_root, request, settings,
+    worker_hello,
 };
 
 #[test]
@@ -83,6 +84,42 @@ fn payments_are_signed_for_what_a_commit_covers() {
     let commits = stage.proxy.counts().commits;
     stage.wait(300_000);
     assert_eq!(stage.proxy.counts().commits, commits, "nothing to commit, nothing committed");
+}
+
+/// Total of the payment inside a request that a worker was handed.
+fn handed_tokens(stage: &mut Stage, worker: ConnId) -> Tokens {
+    let data = stage.message(worker);
+    let Ok(ToWorker::RunQueryEx(run)) = ToWorker::decode(&data) else { panic!("a request") };
+    let SignedPayment::Signed(payment) = run.signed_payment else { panic!("signed") };
+    let payment = cocoon_contract::payment::SignedPayment::from_boc(payment.0).unwrap();
+    let kind = cocoon_contract::payment::PaymentKind::WorkerPayout;
+    payment.verify(kind, &payment.target(), &identity().public_key()).unwrap()
+}
+
+/// A second handshake of an account used to take over the commit that its first connection still
+/// waits for; the next request, which waits for no disk, then carried a payment too early.
+#[test]
+fn a_handshake_signs_nothing_before_the_confirmation_is_on_disk() {
+    let mut stage = Stage::new();
+    let worker = stage.worker(30, 4, 4);
+    let conn = stage.client(20, 4);
+    stage.send(conn, &request(1));
+    let id = stage.run_query(worker);
+    stage.serve(worker, id, 44);
+    stage.all(worker);
+    stage.flushes = false;
+    stage.wait(30_000);
+    stage.flush();
+    let committed = stage.books().worker(account(30)).unwrap().counters().committed();
+    assert_eq!(committed, Tokens(44), "booked, and not on disk");
+    let second = stage.open(Side::Workers, None);
+    stage.ask(second, &worker_hello(&owner_text(30), 4));
+    stage.send(conn, &request(2));
+    assert_eq!(handed_tokens(&mut stage, worker), Tokens(0));
+    stage.flush();
+    stage.all(worker);
+    stage.send(conn, &request(3));
+    assert_eq!(handed_tokens(&mut stage, worker), Tokens(44));
 }
 
 fn real() -> Stage {

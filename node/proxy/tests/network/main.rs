@@ -221,3 +221,34 @@ async fn pages_ask_for_the_access_word() {
     assert_eq!(node.page("/jsonstats?access_hash=word").await.code, 200);
     node.stop().await;
 }
+
+/// What the outbox holds when a snapshot is taken stands before it on disk. Otherwise it is read
+/// twice, and the books refuse to open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_in_the_middle_of_work_is_read_back() {
+    const EACH: usize = 8;
+    let run = async {
+        let mut site = Site::new(Transport::Plain);
+        // A snapshot at every tick; a tick, and with it a commit, soon after every answer.
+        site.config.journal_bytes_max = 0;
+        site.config.commit_every_ms = 1;
+        for round in 0..4 {
+            let node = site.start().await;
+            let known = i64::try_from(TOKENS as usize * EACH * round).unwrap();
+            let worker = peer::worker(&node, &site, known).await;
+            let mut client = client(&node, &site).await;
+            let serving = tokio::spawn(serve(worker, EACH));
+            for number in 0..EACH {
+                let before = node.commits().await;
+                ask(&mut client, round * EACH + number, 1).await;
+                while node.commits().await == before {
+                    tokio::task::yield_now().await;
+                }
+            }
+            serving.await.unwrap();
+            drop(client);
+            node.stop().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, run).await.expect("in time");
+}

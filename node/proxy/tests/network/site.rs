@@ -105,6 +105,13 @@ impl Node {
         self.http("POST", path).await
     }
 
+    /// Commits that were confirmed.
+    pub(crate) async fn commits(&self) -> u64 {
+        let page = self.page("/metrics").await;
+        let value = |line: &str| line.strip_prefix("cocoon_proxy_commits_total ")?.parse().ok();
+        page.body.lines().find_map(value).expect("counted")
+    }
+
     async fn http(&self, method: &str, path: &str) -> Page {
         let address = self.running.http.expect("pages are on");
         let mut tcp = TcpStream::connect(address).await.expect("connects");
