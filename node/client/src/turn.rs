@@ -2,8 +2,8 @@
 
 use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
 use cocoon_gateway::{InferenceRequest, ModelOffer, UpstreamError};
-use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
 use cocoon_host::{Books, clock};
+use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
 use cocoon_openai::reference::{ReferenceLine, adapt};
 use cocoon_role_client::{
     AnswerEvent, Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn,
