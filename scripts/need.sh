@@ -1,7 +1,7 @@
 # What the build and the tests need from the system, and how it gets there.
 #
 #   need build          cmake, libclang, a C++ compiler (the embedded engine); pip (its model)
-#   need check          build, and node, python3-venv, openssl (the tests)
+#   need check          build, and node, python3-venv, openssl, cryptsetup-bin (the tests)
 #
 # Says what it is about to install and why, asks before it uses root unless it is root or in CI,
 # and does nothing when everything is there.
@@ -24,6 +24,10 @@ has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ]
 }
 
+has_veritysetup() {
+    has veritysetup || [ -x /usr/sbin/veritysetup ] || [ -x /sbin/veritysetup ]
+}
+
 find_missing() { # build | check
     has cargo || {
         echo "A Rust toolchain is needed first: see https://www.rust-lang.org/tools/install" >&2
@@ -39,6 +43,7 @@ find_missing() { # build | check
     has npm || has node || lacks npm "compiles the contracts"
     python3 -c 'import ensurepip' 2>/dev/null || lacks python3-venv "runs the official Python client"
     has openssl || lacks openssl "an independent TLS peer for the tests"
+    has_veritysetup || lacks cryptsetup-bin "an independent hash tree for the tests"
 }
 
 need() {

@@ -150,6 +150,14 @@ impl ModelName {
         self.0.split_once('@').and_then(|(_, rest)| rest.split_once(':')).map(|(commit, _)| commit)
     }
 
+    /// The part behind `@commit:`, when it is the root of a hash tree: 64 hex digits. Other text
+    /// there promises nothing about bytes.
+    #[must_use]
+    pub fn root(&self) -> Option<&str> {
+        let (_, root) = self.0.split_once('@').and_then(|(_, rest)| rest.split_once(':'))?;
+        (root.len() == 64 && root.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(root)
+    }
+
     /// SHA-256 of the full text, as listed in the root contract.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {

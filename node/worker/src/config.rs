@@ -19,6 +19,9 @@ pub struct WorkerConfig {
     pub wallet: String,
     /// Full model name, `name@commit:hash`; clients ask for `name`.
     pub model: String,
+    /// The model's folder, its only file, or nothing. A name with a root (64 hex digits behind
+    /// `@commit:`) promises bytes: they are hashed here before the name is announced.
+    pub model_path: PathBuf,
     /// Price factor in thousandths, 1000 = 1.0.
     pub coefficient: u32,
     /// Most queries at once.
@@ -64,6 +67,7 @@ impl Default for WorkerConfig {
             owner: String::new(),
             wallet: String::new(),
             model: String::new(),
+            model_path: PathBuf::new(),
             coefficient: 1000,
             max_active_requests: 60,
             forward_to: "http://127.0.0.1:8000".into(),
@@ -132,12 +136,18 @@ impl WorkerConfig {
             let reason = "write the path of the network's registry file".to_owned();
             return Err(member("network_file", reason));
         }
+        let model = ModelName::new(self.model.clone())
+            .map_err(|fault| member("model", fault.to_string()))?;
+        if cocoon_model::promised_root(&model).is_some() && self.model_path.as_os_str().is_empty() {
+            let reason = "the model's name promises bytes by its root, so write here where they \
+                          lie: the folder, or the file";
+            return Err(member("model_path", reason.to_owned()));
+        }
         Ok(Checked {
             owner,
             wallet,
             root: address("root", &self.root)?,
-            model: ModelName::new(self.model.clone())
-                .map_err(|fault| member("model", fault.to_string()))?,
+            model,
             coefficient: Coefficient::new(self.coefficient.into())
                 .map_err(|fault| member("coefficient", fault.to_string()))?,
         })

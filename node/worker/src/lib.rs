@@ -10,7 +10,9 @@ mod model;
 mod node;
 mod query;
 mod state;
+mod weights;
 
 pub use backend::{Backend, BackendFault};
 pub use config::{Checked, WorkerConfig};
 pub use node::{WorkerFault, serve};
+pub use weights::WeightsFault;

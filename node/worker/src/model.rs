@@ -10,6 +10,8 @@ use std::process::Stdio;
 use std::time::Duration;
 use thiserror::Error;
 
+use crate::weights::Weights;
+
 /// How long the script may run: the proxy waits no longer (protocol notes, wire 3.4).
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -25,6 +27,10 @@ pub(crate) enum ModelFault {
     /// Environment: the script cannot be run, failed, or ran too long.
     #[error("cannot change model: model change script failed")]
     Script,
+    /// Configuration or environment: the name promises bytes, and those here are others or
+    /// cannot be checked.
+    #[error("cannot change model: its bytes are not those of its name")]
+    Weights,
     /// Peer: another change has not ended yet.
     #[error("cannot change model: another change is running")]
     Busy,
@@ -36,14 +42,20 @@ pub(crate) struct ModelChange {
     script: Option<PathBuf>,
     /// SHA-256 of the names that may be served; `None` checks nothing (test mode only).
     allowed: Option<BTreeSet<Hash>>,
+    weights: Weights,
     running: bool,
 }
 
 impl ModelChange {
     /// An empty path is no script.
-    pub(crate) fn new(script: &Path, allowed: Option<BTreeSet<Hash>>) -> Self {
+    pub(crate) fn new(script: &Path, allowed: Option<BTreeSet<Hash>>, weights: Weights) -> Self {
         let script = Some(script.to_owned()).filter(|path| !path.as_os_str().is_empty());
-        Self { script, allowed, running: false }
+        Self { script, allowed, weights, running: false }
+    }
+
+    /// The bytes that are served.
+    pub(crate) fn weights(&self) -> Weights {
+        self.weights.clone()
     }
 
     /// Begins a change: gives the script to [`run`]; [`ended`](Self::ended) must follow.
@@ -64,6 +76,28 @@ impl ModelChange {
     pub(crate) fn ended(&mut self) {
         self.running = false;
     }
+}
+
+/// Runs the script, then checks the bytes it left when the new name promises some.
+pub(crate) async fn change(
+    script: &Path,
+    model: &ModelName,
+    weights: &Weights,
+) -> Result<(), ModelFault> {
+    weights.begin_change();
+    let changed = run(script, model).await;
+    let checked = match changed {
+        Ok(()) => weights.check(model).await.map_err(|fault| {
+            tracing::warn!(%fault, "the model was not changed");
+            ModelFault::Weights
+        }),
+        Err(fault) => Err(fault),
+    };
+    if checked.is_err() {
+        // The old name goes on only over the old bytes: the watch looks again.
+        weights.keep();
+    }
+    checked
 }
 
 /// Runs the script with the model's name as its only argument, never through a shell, and waits
@@ -94,10 +128,15 @@ mod tests {
 
     use super::*;
 
+    fn weights() -> Weights {
+        Weights::new(Path::new(""))
+    }
+
     #[test]
     fn only_models_of_the_root_contract_are_served_one_change_at_a_time() {
         let hash = Hash(Sha256::digest("known@1:00").into());
-        let mut change = ModelChange::new(Path::new("/script"), Some(BTreeSet::from([hash])));
+        let mut change =
+            ModelChange::new(Path::new("/script"), Some(BTreeSet::from([hash])), weights());
         assert_eq!(change.begin("other@1:00"), Err(ModelFault::Unknown));
         assert_eq!(change.begin(""), Err(ModelFault::Unknown));
         let (script, name) = change.begin("known@1:00").unwrap();
@@ -109,10 +148,25 @@ mod tests {
 
     #[test]
     fn an_unknown_model_is_refused_before_the_missing_script() {
-        let mut change = ModelChange::new(Path::new(""), Some(BTreeSet::new()));
+        let mut change = ModelChange::new(Path::new(""), Some(BTreeSet::new()), weights());
         assert_eq!(change.begin("other@1:00"), Err(ModelFault::Unknown));
-        let mut change = ModelChange::new(Path::new(""), None);
+        let mut change = ModelChange::new(Path::new(""), None, weights());
         assert_eq!(change.begin("other@1:00"), Err(ModelFault::NoScript));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_promises_other_bytes_is_not_changed_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("weights");
+        std::fs::write(&file, b"some").unwrap();
+        let promised = ModelName::new(format!("other@1:{}", "ab".repeat(32))).unwrap();
+        let script = Path::new("/bin/true");
+        let outcome = change(script, &promised, &Weights::new(&file)).await;
+        assert_eq!(outcome, Err(ModelFault::Weights));
+        let outcome = change(script, &promised, &weights()).await;
+        assert_eq!(outcome, Err(ModelFault::Weights), "nothing to check");
+        let free = ModelName::new("other@1:unverified").unwrap();
+        assert_eq!(change(script, &free, &weights()).await, Ok(()));
     }
 
     #[tokio::test]

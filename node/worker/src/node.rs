@@ -20,6 +20,7 @@ use crate::backend::{Backend, BackendFault};
 use crate::config::{Checked, WorkerConfig};
 use crate::model::ModelChange;
 use crate::state::{self, State, Told};
+use crate::weights::{Weights, WeightsEvent, WeightsFault};
 
 /// Events taken in one turn of the loop.
 const BATCH: usize = 256;
@@ -40,6 +41,9 @@ pub enum WorkerFault {
     /// The model server's address.
     #[error(transparent)]
     Backend(#[from] BackendFault),
+    /// The model's bytes.
+    #[error(transparent)]
+    Weights(#[from] WeightsFault),
     /// Key files.
     #[error(transparent)]
     Key(#[from] keys::KeyFault),
@@ -71,6 +75,8 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let checked = config.check()?;
     let root = network::load_pseudo(&config.network_file)?;
     let backend = Backend::new(&config.forward_to)?;
+    let weights = Weights::new(&config.model_path);
+    weights.check(&checked.model).await?;
     let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
     let (channels, books, book_events) = open_books(&config.data_dir)?;
 
@@ -84,7 +90,8 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let (tell, told) = unbounded_channel();
     let checks = config.check_proxy_images || !config.is_test;
     let models = checks.then(|| root.model_hashes.clone());
-    let model_change = ModelChange::new(&config.change_model_script, models);
+    let weights_events = weights.watch();
+    let model_change = ModelChange::new(&config.change_model_script, models, weights);
     let kept_books = (channels, books, Compaction::above(config.journal_bytes_max));
     let identity = identity(config, checked, root);
     let state = State::new(identity, kept_books, (backend.clone(), model_change), tell);
@@ -94,7 +101,8 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
             .await
             .map_err(|source| WorkerFault::Listen { address, source })?;
     }
-    let node = Node { state, links, events, told, orders, book_events, admin, kept };
+    let node =
+        Node { state, links, events, told, orders, book_events, admin, kept, weights_events };
     node.run(backend, Duration::from_secs(config.drain_s), stop).await
 }
 
@@ -107,6 +115,7 @@ struct Node {
     book_events: BooksEvents,
     admin: Admin,
     kept: Vec<KeptLink>,
+    weights_events: Receiver<WeightsEvent>,
 }
 
 impl Node {
@@ -150,6 +159,14 @@ impl Node {
                     BooksEvent::Stalled(fault) => tracing::error!(%fault, "journal waits"),
                     BooksEvent::Failed(fault) => return Err(fault.into()),
                 },
+                Some(event) = self.weights_events.recv() => {
+                    self.state.weights_suspect = match event {
+                        WeightsEvent::Suspect => true,
+                        WeightsEvent::Confirmed => false,
+                        WeightsEvent::Lost(fault) => return Err(fault.into()),
+                    };
+                    self.state.announce();
+                }
                 Some(order) = self.orders.recv() => self.order(order),
                 _ = ticks.tick() => {
                     self.state.tick(clock::now_ms());

@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     pub(crate) backend_up: bool,
     pub(crate) admin_disabled: bool,
+    /// The model's files changed and it is not clear yet what they are.
+    pub(crate) weights_suspect: bool,
     proxies: HashMap<ConnId, Proxy>,
     running: HashMap<(ConnId, RequestId), oneshot::Sender<()>>,
     backend: Backend,
@@ -94,6 +96,7 @@ impl State {
             counts: Counts::default(),
             backend_up: false,
             admin_disabled: false,
+            weights_suspect: false,
             proxies: HashMap::new(),
             running: HashMap::new(),
             backend,
@@ -206,12 +209,16 @@ impl State {
     /// Tells all proxies whether queries are wanted: not while the model server is away, the
     /// operator says so, or the node ends.
     pub(crate) fn announce(&mut self) {
-        let disabled = self.ending || self.admin_disabled || !self.backend_up;
+        let disabled = self.is_off();
         for proxy in self.proxies.values_mut() {
             if let Some(Command::Message(data)) = proxy.session.set_disabled(disabled) {
                 let _ = proxy.link.message(data);
             }
         }
+    }
+
+    fn is_off(&self) -> bool {
+        self.ending || self.admin_disabled || self.weights_suspect || !self.backend_up
     }
 
     /// Changes the price factor for later queries.
@@ -233,7 +240,7 @@ impl State {
             return;
         }
         let first_query = i64::from_le_bytes(clock::random());
-        let disabled = self.ending || self.admin_disabled || !self.backend_up;
+        let disabled = self.is_off();
         let (session, turn) = ProxySession::open(&self.identity, first_query, disabled);
         self.proxies.insert(conn, Proxy { session, link: opened.link, verdicts: None });
         self.turned(conn, Ok(turn));
@@ -315,9 +322,9 @@ impl State {
             Err(fault) => return self.refuse_model(conn, query, fault),
         };
         tracing::info!(model = model.as_str(), "changing the model");
-        let tell = self.tell.clone();
+        let (tell, weights) = (self.tell.clone(), self.model_change.weights());
         tokio::spawn(async move {
-            let outcome = crate::model::run(&script, &model).await.map(|()| model);
+            let outcome = crate::model::change(&script, &model, &weights).await.map(|()| model);
             // The loop may have ended first.
             let _ = tell.send(Told::ModelChanged(ModelChanged { conn, query, outcome }));
         });

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Engine(EngineOptions),
     /// Run a local TON network: toncenter's API, a lite server, a faucet.
     Chain(ChainOptions),
+    /// Say which bytes a model is: hash, verify, pack.
+    Model(crate::model::ModelOptions),
     /// Print a completion script for a shell.
     Completions {
         /// bash, zsh, fish, elvish or powershell.

@@ -6,6 +6,7 @@ mod arguments;
 mod chain;
 mod chat;
 mod http_get;
+mod model;
 mod roles;
 mod up;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Worker(options) => roles::worker(&options),
         Command::Engine(options) => roles::engine(&options),
         Command::Chain(options) => chain::run(&options),
+        Command::Model(options) => model::run(options),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "cocoon", &mut std::io::stdout());

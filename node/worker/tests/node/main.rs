@@ -5,6 +5,7 @@
 mod proxy;
 mod server;
 mod site;
+mod weights;
 
 use std::time::Duration;
 

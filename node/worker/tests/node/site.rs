@@ -112,6 +112,11 @@ impl Node {
         self.stop.now();
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(self) -> Result<(), WorkerFault> {
+        self.ended.await.unwrap()
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.now();
         self.ended.await.unwrap().expect("ends well");

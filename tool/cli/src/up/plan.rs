@@ -266,11 +266,16 @@ impl Plan {
             Source::Embedded { .. } => format!("http://127.0.0.1:{}", self.engine_port),
             Source::Server { url } => url.clone(),
         };
+        let model_path = match &model.source {
+            Source::Embedded { file, .. } => file.clone(),
+            Source::Server { .. } => PathBuf::new(),
+        };
         self.write_config(
             &name,
             &WorkerConfig {
                 owner: self.text(self.address(&format!("{name}-owner"))?),
                 model: model.full_name(),
+                model_path,
                 max_active_requests: WORKER_QUERIES,
                 forward_to,
                 network_file: self.network_file(),
