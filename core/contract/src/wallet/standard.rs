@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::Fault;
 use crate::address::{StateInit, WORKCHAIN, derive};
-use crate::cell::{Cell, Writer};
+use crate::cell::{Cell, Reader, Writer};
 use crate::code::Code;
 
 /// Wallet id of versions 3 and 4 in the basic workchain: 698983191.
@@ -81,6 +81,24 @@ impl StandardWallet {
             WalletVersion::V4R2 | WalletVersion::V5R1 => writer.bit(false),
         }
         .build()
+    }
+
+    /// Reads the sequence number from the data of a deployed wallet.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the cell is not the data of this wallet: another version, id or key.
+    pub fn read_seqno(&self, data: &Cell) -> Result<u32, Fault> {
+        const WHAT: &str = "standard wallet";
+        let mut reader = Reader::new(WHAT, data)?;
+        if self.version == WalletVersion::V5R1 {
+            reader.bit()?;
+        }
+        let (seqno, wallet_id) = (reader.u32()?, reader.u32()?);
+        if wallet_id != self.wallet_id || reader.public_key()? != self.public_key {
+            let found = u64::from(wallet_id);
+            return Err(Fault::Range { what: WHAT, field: "wallet id or key", found });
+        }
+        Ok(seqno)
     }
 
     /// The wallet's address.
