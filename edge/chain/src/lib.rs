@@ -29,6 +29,7 @@ mod toncenter;
 
 pub use account::{Account, AccountStatus, Head, TransactionId};
 pub use chain::{Answer, Chain, Trust};
+pub use cocoon_localchain::{GetterOutput, StackEntry};
 pub use fallback::Fallback;
 pub use fault::{ChainFault, NodeFault};
 pub use follow::{Follower, Step};

@@ -3,6 +3,7 @@
 //! Nothing here knows a role.
 
 pub mod books;
+pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod evidence;
