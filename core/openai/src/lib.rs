@@ -17,6 +17,7 @@ pub mod dialect;
 pub mod endpoint;
 pub mod fault;
 pub mod form;
+pub mod fuzz;
 pub mod hide;
 pub mod json;
 pub mod lines;

@@ -33,7 +33,9 @@ pub use cocoon_localchain::{GetterOutput, StackEntry};
 pub use fallback::Fallback;
 pub use fault::{ChainFault, NodeFault};
 pub use follow::{Follower, Step};
-pub use lite::{GlobalConfig, GlobalFault, LiteServer, LiteServers, Network, decode_lite};
+pub use lite::{
+    GlobalConfig, GlobalFault, LiteServer, LiteServers, Network, decode_lite, decode_proofs,
+};
 pub use node::{BEAT_MS, LocalNode, NodeConfig};
 pub use record::{MessageRecord, TransactionRecord};
 pub use serve::{ServeConfig, Serving, serve};

@@ -22,6 +22,7 @@
 
 mod fault;
 mod frame;
+pub mod fuzz;
 mod recovery;
 mod segment;
 mod writer;

@@ -5,9 +5,10 @@ use serde::Deserialize;
 use std::path::Path;
 
 /// Accepted alone or as one side of an OR.
-const ACCEPTED: [&str; 13] = [
+const ACCEPTED: [&str; 14] = [
     "MIT",
     "MIT-0",
+    "NCSA",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",

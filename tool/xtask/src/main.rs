@@ -1,4 +1,4 @@
-//! Chores of this repository, each one command: `cargo xtask tidy`, `licences`, `sim`.
+//! Chores of this repository, each one command: `cargo xtask tidy`, `licences`, `sim`, `fuzz`.
 
 mod house;
 mod licences;
@@ -30,6 +30,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run decoders on made-up bytes: `cargo xtask fuzz --seconds 2`, see its `--help`.
+    #[command(disable_help_flag = true)]
+    Fuzz {
+        /// What the fuzzer takes; see `cargo xtask fuzz --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -37,7 +44,8 @@ fn main() -> ExitCode {
     let faults = match Arguments::parse().chore {
         Chore::Tidy => tidy(&root),
         Chore::Licences => licences::check(&root),
-        Chore::Sim { arguments } => return simulate(&root, &arguments),
+        Chore::Sim { arguments } => return hand_over(&root, "cocoon-sim", &arguments),
+        Chore::Fuzz { arguments } => return hand_over(&root, "cocoon-fuzz", &arguments),
     };
     match faults {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
@@ -55,28 +63,26 @@ fn main() -> ExitCode {
     }
 }
 
-/// Hands over to the simulator, built for speed.
-fn simulate(root: &Path, arguments: &[String]) -> ExitCode {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = std::process::Command::new(cargo)
-        .args([
-            "run",
-            "--release",
-            "--quiet",
-            "--package",
-            "cocoon-sim",
-            "--bin",
-            "cocoon-sim",
-            "--",
-        ])
-        .args(arguments)
-        .current_dir(root)
-        .status();
-    match status {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+/// Hands over to another tool, built for speed with the features of the whole workspace, so that
+/// no library is built twice.
+fn hand_over(root: &Path, tool: &str, arguments: &[String]) -> ExitCode {
+    let run = || {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = std::process::Command::new(cargo);
+        build.args(["build", "--release", "--workspace", "--quiet", "--bin", tool]);
+        if !build.current_dir(root).status()?.success() {
+            return Ok(false);
+        }
+        let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        let program = root.join(folder).join("release").join(tool);
+        Ok(std::process::Command::new(program).args(arguments).status()?.success())
+    };
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(fault) => {
-            eprintln!("cargo: {fault}");
+            let fault: std::io::Error = fault;
+            eprintln!("{tool}: {fault}");
             ExitCode::from(2)
         }
     }

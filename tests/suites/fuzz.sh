@@ -1,0 +1,17 @@
+#!/bin/sh
+# Every decoder under the fuzzer, a minute in all. `cargo xtask fuzz --help` for more.
+set -eu
+cd "$(dirname "$0")/../.."
+
+if cargo xtask fuzz planted --runs 5000000 --seconds 30 >target/fuzz-planted.log 2>&1; then
+    echo "the fuzzer did not find the planted fault:"
+    cat target/fuzz-planted.log
+    exit 1
+fi
+grep -q "the planted fault is found" target/fuzz-planted.log || {
+    echo "the fuzzer does not run:"
+    cat target/fuzz-planted.log
+    exit 1
+}
+echo "the planted fault was found"
+cargo xtask fuzz --seconds 2 --runs 100000000

@@ -1,0 +1,120 @@
+//! The list.
+
+use cocoon_channel::ChannelRecord;
+use cocoon_contract::cell::Cell;
+use cocoon_ledger::Record;
+use cocoon_localchain::LocalChain;
+use cocoon_units::Address;
+use tycho_types::cell::CellBuilder;
+
+/// A decoder under test.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name, also of its corpus.
+    pub name: &'static str,
+    /// Runs it once; panics when a law is broken.
+    pub run: fn(&[u8]),
+    /// Longest input worth trying, bytes.
+    pub len_max: usize,
+}
+
+const fn target(name: &'static str, run: fn(&[u8]), len_max: usize) -> Target {
+    Target { name, run, len_max }
+}
+
+/// All targets, from the wire inwards.
+pub const TARGETS: &[Target] = &[
+    target("wire-objects", cocoon_wire::fuzz::objects, 4096),
+    target("wire-frames", cocoon_wire::fuzz::frames, 4096),
+    target("wire-preludes", cocoon_wire::fuzz::preludes, 1024),
+    target("wire-json", cocoon_wire::fuzz::json, 4096),
+    target("wire-sealed", cocoon_wire::fuzz::sealed, 2048),
+    target("session", cocoon_session::fuzz::connection, 4096),
+    target("certificate", cocoon_ratls::fuzz::certificate, 4096),
+    target("attest-tdx-quote", cocoon_attest::fuzz::tdx_quote, 8192),
+    target("attest-snp-report", cocoon_attest::fuzz::snp_report, 4096),
+    target("attest-gpu-report", cocoon_attest::fuzz::gpu_report, 8192),
+    target("attest-event-log", cocoon_attest::fuzz::event_log, 4096),
+    target("attest-channel", cocoon_attest::fuzz::channel_message, 2048),
+    target("attest-extension", cocoon_attest::fuzz::extension, 2048),
+    target("attest-collateral", cocoon_attest::fuzz::collateral, 4096),
+    target("attest-policy", cocoon_attest::fuzz::policy, 2048),
+    target("openai-request", cocoon_openai::fuzz::request, 4096),
+    target("openai-form", cocoon_openai::fuzz::form, 2048),
+    target("openai-stream", cocoon_openai::fuzz::stream, 4096),
+    target("openai-responses", cocoon_openai::fuzz::responses, 4096),
+    target("openai-messages", cocoon_openai::fuzz::messages, 4096),
+    target("contract-bag", cocoon_contract::fuzz::bag, 4096),
+    target("contract-cell", cells, 2048),
+    target("chain-lite", lite, 4096),
+    target("chain-toncenter", toncenter, 4096),
+    target("chain-snapshot", snapshot, 4096),
+    target("journal", cocoon_journal::fuzz::segment, 2048),
+    target("books-records", records, 2048),
+];
+
+/// A target with a fault that blind guessing does not find: proof that the fuzzer sees its way.
+const PLANTED: Target = target("planted", planted, 64);
+
+/// The target of this name: of the list, or `planted`.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().chain([&PLANTED]).find(|target| target.name == name)
+}
+
+fn planted(data: &[u8]) {
+    let matching = data.iter().zip(b"cocoon").take_while(|(byte, wanted)| byte == wanted).count();
+    assert!(matching < 6, "the planted fault is found");
+}
+
+/// Readers of contracts on trees that are always cells: what a bag's checks would mostly refuse.
+fn cells(data: &[u8]) {
+    let mut rest = data;
+    if let Some(root) = tree(&mut rest, 0) {
+        cocoon_contract::fuzz::cell(&root);
+    }
+}
+
+/// One cell: a byte for its references (low two bits) and cut bits, a byte for its length, bytes.
+fn tree(rest: &mut &[u8], depth: u32) -> Option<Cell> {
+    let ([shape, len], tail) = rest.split_first_chunk()?;
+    let len = usize::from(*len).min(tail.len()).min(127);
+    let (bytes, tail) = tail.split_at(len);
+    *rest = tail;
+    let cut = usize::from(shape >> 5).min(len * 8);
+    let mut builder = CellBuilder::new();
+    builder.store_raw(bytes, u16::try_from(len * 8 - cut).ok()?).ok()?;
+    for _ in 0..(shape & 3) {
+        if depth < 8
+            && let Some(child) = tree(rest, depth + 1)
+        {
+            builder.store_reference(child).ok()?;
+        }
+    }
+    builder.build().ok()
+}
+
+fn lite(data: &[u8]) {
+    let _ = cocoon_chain::decode_lite(data);
+    cocoon_chain::decode_proofs(data);
+}
+
+fn toncenter(data: &[u8]) {
+    let _ = cocoon_chain::decode_account(Address::new(0, [0; 32]), data);
+}
+
+fn snapshot(data: &[u8]) {
+    let _ = LocalChain::restore(data);
+}
+
+fn records(data: &[u8]) {
+    if let Ok(record) = Record::decode(data) {
+        let mut again = Vec::new();
+        record.encode(&mut again);
+        assert_eq!(Record::decode(&again).as_ref(), Ok(&record), "a record reads as another");
+    }
+    if let Some(record) = ChannelRecord::decode(data) {
+        let again = ChannelRecord::decode(&record.encode());
+        assert_eq!(again.as_ref(), Some(&record), "a record reads as another");
+    }
+}
