@@ -24,6 +24,24 @@ pub(crate) enum Command {
     Load(LoadArguments),
     /// Start a mock and a network, measure both ways, print Markdown tables.
     Path(PathArguments),
+    /// Measure signed payments and proven accounts on one core.
+    Money(MoneyArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MoneyArguments {
+    /// How long each is measured.
+    #[arg(long, short, default_value_t = 3.0)]
+    seconds: f64,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+}
+
+impl MoneyArguments {
+    pub(crate) fn patience(&self) -> Duration {
+        seconds(self.seconds)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,10 +1,11 @@
 //! Measures the path through the network.
 //!
-//! Three things that fit together, and can be used apart:
+//! Things that fit together, and can be used apart:
 //!
 //! - [`mock`]: a model server that answers at once with prepared bytes, or misbehaves on request;
 //! - [`load`]: a load generator for chat completions, small answers and streams;
-//! - [`path`]: starts a mock and a network, runs the load against both and prints tables.
+//! - [`path`]: starts a mock and a network, runs the load against both and prints tables;
+//! - [`money`]: what signed payments and proven accounts cost the processor.
 //!
 //! ```text
 //!   load ────────────────────────────────────► mock        direct: the baseline
@@ -19,5 +20,6 @@ pub mod histogram;
 pub mod load;
 pub mod machine;
 pub mod mock;
+pub mod money;
 pub mod path;
 pub mod process;

@@ -1,11 +1,13 @@
-//! The `cocoon-bench` program: `mock`, `load`, `path`.
+//! The `cocoon-bench` program: `mock`, `load`, `path`, `money`.
 
 mod arguments;
 
 use anyhow::{Context as _, Result};
-use arguments::{Arguments, Command, Format, LoadArguments, MockArguments, PathArguments};
+use arguments::{
+    Arguments, Command, Format, LoadArguments, MockArguments, MoneyArguments, PathArguments,
+};
 use clap::Parser as _;
-use cocoon_bench::{load, mock::Mock, path};
+use cocoon_bench::{load, machine, mock::Mock, money, path};
 use std::fs::File;
 use std::io::{Read as _, Write as _, stdin, stdout};
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
         Command::Mock(arguments) => serve(arguments),
         Command::Load(arguments) => generate(arguments),
         Command::Path(arguments) => measure(arguments),
+        Command::Money(arguments) => money(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,6 +52,15 @@ fn generate(arguments: LoadArguments) -> Result<()> {
         Format::Table => write!(stdout(), "{report}")?,
     }
     anyhow::ensure!(report.requests > 0, "no request was answered");
+    Ok(())
+}
+
+fn money(arguments: &MoneyArguments) -> Result<()> {
+    let report = money::run(arguments.patience())?;
+    match arguments.format {
+        Format::Json => writeln!(stdout(), "{}", serde_json::to_string(&report)?)?,
+        Format::Table => write!(stdout(), "Machine: {}.\n\n{report}", machine::line())?,
+    }
     Ok(())
 }
 
