@@ -15,6 +15,7 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -337,6 +338,14 @@ def events(response):
 def get_json(url):
     with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
         return json.load(response)
+
+
+def socket_on_free_port():
+    """A bound socket of loopback; its port is free again when it is closed."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", 0))
+    return bound
 
 
 def alive(pid):

@@ -52,6 +52,12 @@ pub enum Fault {
         /// The lock file.
         path: PathBuf,
     },
+    /// Configuration: there is no journal here.
+    #[error("{path} holds no journal")]
+    Missing {
+        /// Where one was looked for.
+        path: PathBuf,
+    },
     /// Us: a record is larger than a frame may be.
     #[error("record of {len} bytes is over the limit of {limit}")]
     TooLarge {

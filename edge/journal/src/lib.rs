@@ -29,5 +29,5 @@ mod writer;
 
 pub use fault::Fault;
 pub use frame::{Decoded, HeaderFault, JournalKey, decode_segment};
-pub use recovery::{Recovered, recover};
+pub use recovery::{Recovered, read, recover};
 pub use writer::{Event, Journal, Options};

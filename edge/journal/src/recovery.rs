@@ -60,6 +60,20 @@ pub fn recover(dir: &Path, key: &JournalKey, repair: bool) -> Result<Recovered, 
     Ok(Recovered { records: decoded.records, generation, notices })
 }
 
+/// Reads a journal that no process writes, to look at it. Changes nothing on disk.
+///
+/// # Errors
+/// [`Fault::InUse`] while a process writes it; [`Fault::Missing`] where none ever did; otherwise
+/// as [`recover`].
+pub fn read(dir: &Path, key: &JournalKey) -> Result<Recovered, Fault> {
+    let _held = crate::writer::hold_to_read(dir)?;
+    let recovered = recover(dir, key, false)?;
+    if recovered.records.is_empty() {
+        return Err(Fault::Missing { path: dir.to_owned() });
+    }
+    Ok(recovered)
+}
+
 fn newest(dir: &Path) -> Result<Option<u64>, Fault> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,

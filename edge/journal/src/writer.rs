@@ -301,3 +301,18 @@ fn lock(dir: &Path) -> Result<File, Fault> {
         Err(TryLockError::Error(fault)) => Err(Fault::io("lock", &path)(fault)),
     }
 }
+
+/// Keeps writers away while a journal is read; nothing where nobody ever wrote one.
+pub(crate) fn hold_to_read(dir: &Path) -> Result<Option<File>, Fault> {
+    let path = dir.join("lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(fault) => return Err(Fault::io("open", &path)(fault)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Fault::InUse { path }),
+        Err(TryLockError::Error(fault)) => Err(Fault::io("lock", &path)(fault)),
+    }
+}

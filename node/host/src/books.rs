@@ -1,12 +1,57 @@
 //! The node's journal, wired to its loop: records in, durable tickets out.
 
+use crate::keys::{self, KeyFault};
 use cocoon_journal::{Event, Fault, Journal, JournalKey, Options, Recovered, recover};
 use cocoon_units::Secret;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What the journal tells the loop.
 pub type BooksEvent = Event;
+
+/// A journal that cannot be looked at.
+#[derive(Debug, Error)]
+pub enum ReadFault {
+    /// Configuration: not the data directory of a node that ever ran.
+    #[error("{path} holds no journal: name the data directory of a proxy, worker or gateway")]
+    NoNode {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// Configuration: the node runs.
+    #[error("{path} is in use: stop the node, or look at a copy of its data directory")]
+    Running {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+    /// The journal.
+    #[error(transparent)]
+    Journal(Fault),
+}
+
+/// Reads the journal of a node that does not run, to look at it: its records in order. Changes
+/// nothing on disk.
+///
+/// # Errors
+/// [`ReadFault`] says what to name, to stop or to mend.
+pub fn read(data_dir: &Path) -> Result<Vec<Vec<u8>>, ReadFault> {
+    let dir = data_dir.join("journal");
+    let path = data_dir.to_owned();
+    if !dir.is_dir() {
+        return Err(ReadFault::NoNode { path });
+    }
+    let key = keys::load(&data_dir.join("journal.key"))?;
+    match cocoon_journal::read(&dir, &JournalKey::new(Secret::new(*key.expose()))) {
+        Ok(found) => Ok(found.records),
+        Err(Fault::InUse { .. }) => Err(ReadFault::Running { path }),
+        Err(Fault::Missing { .. }) => Err(ReadFault::NoNode { path }),
+        Err(fault) => Err(ReadFault::Journal(fault)),
+    }
+}
 
 /// The writing end of a node's journal.
 pub struct Books {

@@ -48,6 +48,17 @@ pub fn load_or_make(path: &Path) -> Result<Secret<[u8; 32]>, KeyFault> {
     Ok(Secret::new(key))
 }
 
+/// Reads the 32-byte key in `path`.
+///
+/// # Errors
+/// [`KeyFault`]: it is not there, or no key.
+pub fn load(path: &Path) -> Result<Secret<[u8; 32]>, KeyFault> {
+    match std::fs::metadata(path) {
+        Ok(_) => load_or_make(path),
+        Err(source) => Err(KeyFault::Io { path: path.to_owned(), source }),
+    }
+}
+
 fn make(path: &Path) -> Result<Secret<[u8; 32]>, KeyFault> {
     let io = |source| KeyFault::Io { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {

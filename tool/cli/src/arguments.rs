@@ -3,6 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+use crate::books::BooksCommand;
+
 /// Cocoon: private AI from a network of attested machines, paid by the token.
 ///
 /// Try everything on this machine, for free: `cocoon up`. Then talk to it: `cocoon chat`.
@@ -40,6 +42,9 @@ pub(crate) enum Command {
     Engine(EngineOptions),
     /// Run a local TON network: toncenter's API, a lite server, a faucet.
     Chain(ChainOptions),
+    /// Check or export the books of a node that does not run.
+    #[command(subcommand)]
+    Books(BooksCommand),
     /// Say which bytes a model is: hash, verify, pack.
     Model(crate::model::ModelOptions),
     /// Print a completion script for a shell.

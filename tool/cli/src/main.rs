@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "what a command prints is its answer")]
 
 mod arguments;
+mod books;
 mod chain;
 mod chat;
 mod http_get;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Worker(options) => roles::worker(&options),
         Command::Engine(options) => roles::engine(&options),
         Command::Chain(options) => chain::run(&options),
+        Command::Books(command) => books::run(&command),
         Command::Model(options) => model::run(options),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

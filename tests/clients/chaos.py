@@ -1,0 +1,331 @@
+"""Real nodes under misfortunes drawn from a seed; at the end of every round all books agree.
+
+A round is a few seconds of users with misfortunes, then a pause in which everything mends. What is
+checked then stands in docs/chaos.md.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+
+import drive
+import fleet
+import misfortune
+from drive import Failed, check, until
+
+# What the mock claims for each whole answer.
+TOKENS = 60
+USERS = 8
+ROUND_S = 8.0
+PATIENCE_S = 12
+
+
+class Tally:
+    """How the requests of a round ended, by the users' own account."""
+
+    NAMES = ("delivered", "refused", "failed", "late", "hung_up", "unreached")
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.counts = dict.fromkeys(self.NAMES, 0)
+        self.wrong = []
+        self.reasons = {}
+
+    def add(self, name, reason=None):
+        with self.lock:
+            self.counts[name] += 1
+            if reason:
+                self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+    def is_wrong(self, what):
+        with self.lock:
+            self.wrong.append(what)
+
+    def __getattr__(self, name):
+        return self.__dict__["counts"][name]
+
+
+class Users:
+    """Users who ask until they are told to stop."""
+
+    def __init__(self, net, seed, number):
+        self.net, self.tally = net, Tally()
+        self.stop = threading.Event()
+        self.threads = [
+            threading.Thread(target=self._live, args=(random.Random(f"{seed}/{number}/{at}"),))
+            for at in range(USERS)
+        ]
+
+    def start(self):
+        for thread in self.threads:
+            thread.daemon = True
+            thread.start()
+
+    def end(self):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(60)
+            check(not thread.is_alive(), "a request of a user does not end")
+
+    def _live(self, chance):
+        while not self.stop.is_set():
+            kind = chance.choices(("whole", "stream", "hang_up", "die", "error"), (6, 6, 2, 1, 1))[0]
+            gap_ms = chance.choice((0, 0, 10, 40))
+            try:
+                ending = self._ask(kind, gap_ms, chance)
+            except ConnectionRefusedError:
+                ending = ("unreached", "refused connection")
+            except (OSError, http.client.HTTPException, ValueError) as fault:
+                ending = ("failed", type(fault).__name__)
+            self.tally.add(*ending)
+            self.stop.wait(chance.uniform(0.005, 0.05))
+
+    def _ask(self, kind, gap_ms, chance):
+        body = self.net.ask(timeout=6)
+        if kind in ("die", "error"):
+            body["mock_fault"] = kind
+        if kind in ("stream", "hang_up", "die"):
+            body.update(stream=True, mock_gap_ms=gap_ms)
+        with self.net.connect(PATIENCE_S) as link:
+            response = link.begin(body)
+            if response.status != 200:
+                return self._refusal(response, kind)
+            if kind == "hang_up":
+                stream = drive.events(response)
+                for _ in range(chance.randint(1, 20)):
+                    next(stream, None)
+                return ("hung_up",)
+            if kind == "stream":
+                return self._stream(response)
+            text = response.read()
+            if kind == "die":
+                return ("refused",)
+            return self._whole(response, json.loads(text))
+
+    def _refusal(self, response, kind):
+        error = json.loads(response.read())["error"]
+        code = error.get("code") or error.get("type")
+        if response.status == 504:
+            return ("late", f"504 {code}")
+        if kind == "error" and response.status in (500, 502):
+            return ("refused",)
+        never_began = response.status in (429, 503)
+        return ("refused" if never_began else "failed", f"{response.status} {code}")
+
+    def _stream(self, response):
+        data = [line for _, line in drive.events(response)]
+        errors = [line for line in data if '"error"' in line]
+        if errors:
+            late = "timeout" in errors[-1] or "time" in errors[-1]
+            return ("late" if late else "failed", errors[-1][:120])
+        if data[-1:] != ["[DONE]"]:
+            return ("failed", "a stream without an end")
+        if len(data) != 51:
+            self.tally.is_wrong(f"a stream of {len(data)} events claims to be whole")
+        return ("delivered",)
+
+    def _whole(self, response, answer):
+        charged = response.headers["x-cocoon-tokens-charged"]
+        if answer["usage"]["total_tokens"] != TOKENS or charged != str(TOKENS):
+            self.tally.is_wrong(f"a whole answer is charged {charged}: {answer}")
+        return ("delivered",)
+
+    def slow_reader(self, lasts_s):
+        """Opens a stream, reads nothing for a while, and goes."""
+        try:
+            with self.net.connect(PATIENCE_S) as link:
+                link.begin(self.net.ask(stream=True))
+                time.sleep(lasts_s)
+        except OSError:
+            pass
+        self.tally.add("hung_up")
+
+
+class Ledger:
+    """What must hold of all books, over the rounds."""
+
+    def __init__(self, net):
+        self.net = net
+        self.before = net.books()
+        self.mock_before = net.mock.counts()
+        # By how much the own counts of client and workers may have come off, tokens.
+        self.client_slack = 0
+        self.worker_slack = 0
+
+    def settle(self, tally, misfortunes):
+        """Waits until the books agree and checks what this round added; returns a note."""
+        uncertain = tally.hung_up + tally.late
+        if misfortune.disturbs_delivery(misfortunes):
+            uncertain += tally.failed
+        places = {each.place for each in misfortunes if each.kind in ("kill", "freeze", "cut", "lossy", "files", "disk")}
+        if "gateway" in places or any(place and place.startswith("proxy") for place in places):
+            self.client_slack += TOKENS * (uncertain + tally.failed + USERS)
+        if places:
+            self.worker_slack += TOKENS * (uncertain + tally.failed + tally.delivered)
+        books = self._agreed()
+        spent = books["proxy"] - self.before["proxy"]
+        least, most = TOKENS * tally.delivered, TOKENS * (tally.delivered + uncertain)
+        check(least <= spent <= most, f"{spent} tokens were charged, {least} to {most} are right:",
+              f"{tally.counts} {tally.reasons}")  # fmt: skip
+        counts = self.net.mock.counts()
+        made = counts["completed"] - self.mock_before["completed"]
+        begun = counts["requests"] - self.mock_before["requests"]
+        check(made >= tally.delivered, f"{tally.delivered} answers delivered, {made} made")
+        check(spent <= TOKENS * begun, f"{spent} tokens charged for {begun} requests at the model")
+        if not misfortunes:
+            check(made == tally.delivered + counts["misbehaved"] * 0 or tally.hung_up or tally.late,
+                  f"{made} answers made, {tally.delivered} delivered, nobody hung up")  # fmt: skip
+            check(spent <= least + TOKENS * tally.hung_up, "a calm round charges for what failed")
+        check(not tally.wrong, *tally.wrong[:3])
+        self.before, self.mock_before = books, counts
+        return f"{spent} tokens, {least}..{most}"
+
+    def _agreed(self):
+        last = {}
+
+        def agree():
+            if self.net.mock.counts()["running"]:
+                return False
+            last.clear()
+            last.update(self.net.books())
+            sums = {last[name] for name in ("proxy", "earned", "told")}
+            client = abs(last["client"] - last["proxy"]) <= self.client_slack
+            workers = abs(last["workers"] - last["proxy"]) <= self.worker_slack
+            return last["reserved"] == 0 and len(sums) == 1 and client and workers and dict(last)
+
+        try:
+            return until(agree, "the books agree", patience_s=40, every_s=0.2)[0]
+        except Failed as fault:
+            slack = f"slack: client {self.client_slack}, workers {self.worker_slack}"
+            raise Failed(f"{fault}: {last}; {slack}") from None
+
+
+def play_round(net, ledger, seed, number):
+    names = [node.name for node in net.nodes]
+    misfortunes = misfortune.plan(seed, number, names, ROUND_S)
+    users = Users(net, seed, number)
+    player = misfortune.Player(net, misfortunes, users.slow_reader)
+    title = "; ".join(map(str, misfortunes)) or "calm"
+    print(f"round {number}: {title}", flush=True)
+    users.start()
+    player.start()
+    time.sleep(ROUND_S)
+    player.join()
+    users.end()
+    # On a full disk a node cannot start, and says so; it has room again now.
+    excused = {each.place for each in misfortunes if each.kind == "disk"}
+    fallen = [name for name in net.fallen() if name not in excused]
+    check(not fallen, "ended by themselves:", *fallen)
+    check(not player.faults, *player.faults)
+    net.ready()
+    wake(net)
+    note = ledger.settle(users.tally, misfortunes)
+    counts = " ".join(f"{name} {count}" for name, count in users.tally.counts.items() if count)
+    print(f"   ok: {counts}; {note}", flush=True)
+    return users.tally
+
+
+def wake(net):
+    """Has news of the books told: one answer through each connection would do, models do too."""
+    until(lambda: served(net), "an answer after the round", patience_s=30, every_s=0.2)
+
+
+def served(net):
+    with net.connect() as link:
+        return link.request(None, "/v1/models").status == 200
+
+
+def levels(net):
+    return {node.name: (node.files(), node.memory_mb()) for node in net.nodes}
+
+
+def level_returns(net, begin):
+    """Descriptors and memory come back to where they were."""
+    def back():
+        now = levels(net)
+        high = {
+            name: (files, memory)
+            for name, (files, memory) in now.items()
+            if files > begin[name][0] + 6 or memory > begin[name][1] + 24
+        }
+        return not high and now
+
+    try:
+        return until(back, "files and memory return", patience_s=30, every_s=0.5)[0]
+    except Failed as fault:
+        raise Failed(f"{fault}: {levels(net)}, at the start {begin}") from None
+
+
+def play(options, directory):
+    totals = dict.fromkeys(Tally.NAMES, 0)
+    with fleet.Fleet(directory, clocks=True) as net:
+        try:
+            net.start()
+            ledger = Ledger(net)
+            began, number, begin = time.monotonic(), options.first, None
+            while time.monotonic() - began < options.minutes * 60 and number < options.last:
+                tally = play_round(net, ledger, options.seed, number)
+                for name in totals:
+                    totals[name] += tally.counts[name]
+                begin = begin or levels(net)
+                number += 1
+            end = level_returns(net, begin)
+        except BaseException:
+            print(net.last_words(), file=sys.stderr, flush=True)
+            raise
+        kills = sum(node.kills for node in net.nodes)
+        report(options, net, number - options.first, kills, totals, end, time.monotonic() - began)
+
+
+def report(options, net, rounds, kills, totals, end, took_s):
+    books = net.books()
+    print(f"chaos: {rounds} rounds in {took_s / 60:.1f} minutes, seed {options.seed}, {kills} kills")
+    print("chaos: " + ", ".join(f"{name} {count}" for name, count in totals.items()))
+    print(f"chaos: books {books}")
+    print("chaos: descriptors and MB " + ", ".join(
+        f"{name} {files} {memory:.0f}" for name, (files, memory) in sorted(end.items())))  # fmt: skip
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--first", type=int, default=0, help="first round to play")
+    parser.add_argument("--last", type=int, default=1 << 60, help="round not to play any more")
+    return parser.parse_args()
+
+
+def main():
+    options = arguments()
+    fleet.enter_namespaces()
+    for what in misfortune.missing():
+        print(f"chaos: {what}", flush=True)
+    directory = tempfile.mkdtemp(prefix="cocoon-chaos-")
+    try:
+        play(options, directory)
+    except Failed as fault:
+        print(f"FAIL chaos: {fault}")
+        kept = os.environ.get("COCOON_CHAOS_KEEP")
+        if kept:
+            shutil.copytree(directory, kept, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+        print(f"chaos: again with --seed {options.seed}; logs are kept with COCOON_CHAOS_KEEP=DIR")
+        print("chaos: 0 passed, 1 failed")
+        return 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print("chaos: 1 passed, 0 failed")
+    return 0
+
+
+if __name__ == "__main__":
+    # The seed is chosen once, not again inside of the namespaces.
+    if "--seed" not in " ".join(sys.argv):
+        sys.argv += ["--seed", str(random.SystemRandom().randrange(1 << 32))]
+    sys.exit(main())
