@@ -106,6 +106,17 @@ pub fn policy(data: &[u8]) {
     }
 }
 
+/// Any file of evidence, read for its image hash.
+///
+/// # Panics
+/// When the hash is not that of the parts.
+pub fn image(data: &[u8]) {
+    if let Ok(reading) = crate::ImageReading::of_file(data) {
+        let parts: Vec<&[u8]> = reading.parts.iter().map(|part| part.bytes.as_slice()).collect();
+        assert_eq!(crate::Digest32::sha256(&parts), reading.hash);
+    }
+}
+
 /// Checks that nobody gets in.
 fn never(evidence: &PeerEvidence) {
     let _ = CollateralNeed::of(evidence);

@@ -17,6 +17,7 @@ pub mod fake;
 mod fault;
 pub mod fuzz;
 pub mod gpu;
+mod image;
 mod measurement;
 mod policy;
 mod roots;
@@ -40,6 +41,7 @@ pub use evidence::{
     VCEK_LIMIT,
 };
 pub use fault::{BadEvidence, CannotCheck, ExtensionFault, PolicyFault};
+pub use image::{ImagePart, ImageReading};
 pub use measurement::{Measurement, TdMeasurement};
 pub use policy::{Policy, PolicyMode, RegisteredPlatform};
 pub use roots::TrustRoots;

@@ -8,7 +8,7 @@ use crate::settings::PortLimits;
 
 /// Counts what is open at one port.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub struct Gate {
     limits: PortLimits,
     state: Mutex<GateState>,
 }
@@ -26,21 +26,29 @@ struct Load {
     handshakes: usize,
 }
 
-/// Why somebody may not come in.
+/// Why somebody may not come in. Close the connection without a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turned {
+pub enum Turned {
+    /// The port is full.
     Connections,
+    /// The address has its share.
     Address,
+    /// Too many handshakes run.
     Handshakes,
 }
 
 impl Gate {
-    pub(crate) fn new(limits: PortLimits) -> Arc<Self> {
+    /// A gate of a port with these limits.
+    #[must_use]
+    pub fn new(limits: PortLimits) -> Arc<Self> {
         Arc::new(Self { limits, state: Mutex::default() })
     }
 
     /// Lets one connection in, in its handshake, if there is room.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Pass, Turned> {
+    ///
+    /// # Errors
+    /// [`Turned`]: there is none.
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Pass, Turned> {
         let address = network_of(address);
         let mut state = self.lock();
         let here = state.addresses.get(&address).copied().unwrap_or_default();
@@ -81,7 +89,7 @@ impl GateState {
 
 /// The right to be connected; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Pass {
+pub struct Pass {
     gate: Arc<Gate>,
     address: IpAddr,
     shaking: bool,
@@ -89,7 +97,7 @@ pub(crate) struct Pass {
 
 impl Pass {
     /// Tells that the handshake is over and the connection goes on.
-    pub(crate) fn handshake_over(&mut self) {
+    pub fn handshake_over(&mut self) {
         if std::mem::take(&mut self.shaking) {
             self.gate.lock().change(self.address, |load| {
                 load.handshakes = load.handshakes.saturating_sub(1);

@@ -40,6 +40,7 @@ pub use counters::{CounterValues, Counters};
 pub use dialer::{Dialer, KeptLink};
 pub use event::{ConnId, Event, LinkEvent, Opaque, Opened, Origin, Tag};
 pub use fault::{OpenFault, SendFault};
+pub use gate::{Gate, Pass, Turned};
 pub use handle::LinkHandle;
 pub use links::Links;
 pub use listener::Listener;

@@ -72,6 +72,17 @@ impl CertificateRequest {
     }
 }
 
+/// The first certificate of a PEM text.
+///
+/// # Errors
+/// [`Fault::Credentials`]: there is none in it.
+pub fn certificate_der(pem: &[u8]) -> Result<CertificateDer<'static>, Fault> {
+    CertificateDer::from_pem_slice(pem).map_err(|_| Fault::Credentials {
+        what: "certificate",
+        detail: "there is no CERTIFICATE block in it".to_owned(),
+    })
+}
+
 /// A key and the certificate that shows it.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -108,12 +119,7 @@ impl Credentials {
     /// [`Fault::Credentials`] when either cannot be read or they do not belong together.
     pub fn from_pem(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Self, Fault> {
         let key = NodeKey::from_pkcs8_pem(key_pem)?;
-        let certificate =
-            CertificateDer::from_pem_slice(certificate_pem).map_err(|_| Fault::Credentials {
-                what: "certificate",
-                detail: "there is no CERTIFICATE block in it".to_owned(),
-            })?;
-        Self::from_parts(key, certificate)
+        Self::from_parts(key, certificate_der(certificate_pem)?)
     }
 
     fn from_parts(key: NodeKey, certificate: CertificateDer<'static>) -> Result<Self, Fault> {

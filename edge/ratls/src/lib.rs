@@ -50,6 +50,7 @@ mod work;
 pub use certificate::{CERTIFICATE_LIMIT, CertificateRules, PeerCertificate, PeerSide};
 pub use credentials::{
     CertificateRequest, Credentials, CredentialsHolder, LIFETIME_S, LIFETIME_S_MAX, OwnEvidence,
+    certificate_der,
 };
 pub use fault::{CertificateFault, Fault, PolicyRefusal, WorkFault};
 pub use handshake::{Acceptor, Connector, Secured, export_keying_material, fault_of};

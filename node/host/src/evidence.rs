@@ -1,6 +1,6 @@
 //! The evidence a node shows about itself, and what it demands of its peers.
 
-use cocoon_attest::{Collateral, PeerEvidence, Policy};
+use cocoon_attest::{Collateral, PeerEvidence, Policy, TrustRoots};
 use cocoon_evidence::sim::{DevPki, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider, QuoteSubject};
 use cocoon_ratls::{AnyPeer, AttestedPeer, CollateralSource, OwnEvidence, PeerPolicy};
@@ -45,6 +45,7 @@ impl EvidenceConfig {
 pub(crate) struct Trust {
     platform: Option<Arc<SimulatedPlatform>>,
     collateral: Arc<Kept>,
+    roots: TrustRoots,
     policy: Arc<dyn PeerPolicy>,
 }
 
@@ -68,7 +69,8 @@ impl Trust {
     pub(crate) fn new(config: &EvidenceConfig) -> Result<Self, String> {
         let EvidenceConfig::Simulated { roots, image, machine } = config else {
             let collateral = Arc::default();
-            return Ok(Self { platform: None, collateral, policy: Arc::new(AnyPeer) });
+            let roots = TrustRoots::production();
+            return Ok(Self { platform: None, collateral, roots, policy: Arc::new(AnyPeer) });
         };
         let now_s = clock::now_ms() / 1000;
         let pki = DevPki::load_or_generate(roots, now_s).map_err(|fault| fault.to_string())?;
@@ -82,11 +84,16 @@ impl Trust {
             SimulatedPlatform::boot(Arc::clone(&pki), form).map_err(|fault| fault.to_string())?;
         let collateral = Arc::new(Kept::default());
         // Which image may run is the registry's to say; the role compares with it.
-        let policy = Policy::tee().with_roots(pki.roots());
+        let roots = pki.roots();
+        let policy = Policy::tee().with_roots(roots.clone());
         let source: Arc<dyn CollateralSource> = Arc::clone(&collateral) as _;
         let policy = AttestedPeer::new(policy, source).map_err(|fault| fault.to_string())?;
-        let trust =
-            Self { platform: Some(Arc::new(platform)), collateral, policy: Arc::new(policy) };
+        let trust = Self {
+            platform: Some(Arc::new(platform)),
+            collateral,
+            roots,
+            policy: Arc::new(policy),
+        };
         trust.renew()?;
         Ok(trust)
     }
@@ -94,6 +101,16 @@ impl Trust {
     /// What peers with evidence are judged by.
     pub(crate) fn policy(&self) -> Arc<dyn PeerPolicy> {
         Arc::clone(&self.policy)
+    }
+
+    /// What ends the chains of evidence on this network.
+    pub(crate) fn roots(&self) -> TrustRoots {
+        self.roots.clone()
+    }
+
+    /// The collateral of the simulated platform, kept fresh; none without it.
+    pub(crate) fn collateral(&self) -> Option<Arc<dyn CollateralSource>> {
+        self.platform.as_ref().map(|_| Arc::clone(&self.collateral) as _)
     }
 
     /// Gets fresh collateral.

@@ -59,6 +59,12 @@ pub fn load(path: &Path) -> Result<Secret<[u8; 32]>, KeyFault> {
     }
 }
 
+/// A random key that is kept nowhere.
+#[must_use]
+pub fn fresh() -> Secret<[u8; 32]> {
+    Secret::new(crate::clock::random())
+}
+
 fn make(path: &Path) -> Result<Secret<[u8; 32]>, KeyFault> {
     let io = |source| KeyFault::Io { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {

@@ -1,9 +1,10 @@
 //! How a node meets its peers: transport, own key and certificate.
 
+use cocoon_attest::TrustRoots;
 use cocoon_link::{Entry, Route};
 use cocoon_ratls::{
-    Acceptor, AnyPeer, CertificateRequest, Connector, Credentials, CredentialsHolder, NodeKey,
-    Security,
+    Acceptor, AnyPeer, CertificateRequest, CollateralSource, Connector, Credentials,
+    CredentialsHolder, NodeKey, Security,
 };
 use cocoon_units::Secret;
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,25 @@ impl Presence {
             Admit::Attested => self.trust.policy(),
         };
         Security::new(self.credentials.clone(), policy)
+    }
+
+    /// Key and certificate, for a service that does its own handshakes.
+    #[must_use]
+    pub fn credentials(&self) -> CredentialsHolder {
+        self.credentials.clone()
+    }
+
+    /// What ends the chains of evidence on this network: the makers' roots, or those of the
+    /// simulated platform.
+    #[must_use]
+    pub fn roots(&self) -> TrustRoots {
+        self.trust.roots()
+    }
+
+    /// Collateral of the simulated platform, kept fresh; none where hardware is real.
+    #[must_use]
+    pub fn collateral(&self) -> Option<Arc<dyn CollateralSource>> {
+        self.trust.collateral()
     }
 
     /// The way to proxies. `work_bits_max` bounds the proof of work done for one.

@@ -45,6 +45,12 @@ pub(crate) enum Command {
     /// Check or export the books of a node that does not run.
     #[command(subcommand)]
     Books(BooksCommand),
+    /// Run a router: attested TLS for programs that do not speak it.
+    Router(crate::router::RouterOptions),
+    /// Make a key and a certificate with evidence for it.
+    GenCert(crate::evidence::GenCertOptions),
+    /// Compute the image hash of a quote, a report or measurements, part by part.
+    ImageHash(crate::evidence::ImageHashOptions),
     /// Say which bytes a model is: hash, verify, pack.
     Model(crate::model::ModelOptions),
     /// Print a completion script for a shell.

@@ -6,9 +6,11 @@ mod arguments;
 mod books;
 mod chain;
 mod chat;
+mod evidence;
 mod http_get;
 mod model;
 mod roles;
+mod router;
 mod up;
 
 use arguments::{Arguments, Command};
@@ -30,6 +32,9 @@ fn main() -> ExitCode {
         Command::Chain(options) => chain::run(&options),
         Command::Books(command) => books::run(&command),
         Command::Model(options) => model::run(options),
+        Command::Router(options) => router::run(&options),
+        Command::GenCert(options) => evidence::gen_cert(&options),
+        Command::ImageHash(options) => evidence::image_hash(&options),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "cocoon", &mut std::io::stdout());
