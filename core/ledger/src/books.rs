@@ -2,6 +2,7 @@
 
 use crate::account::{Account, AccountId, ClientAccount, ClientStatus, WorkerAccount};
 use crate::fault::{Broken, Fault, Refusal};
+use crate::old::OldBooks;
 use crate::record::Record;
 use cocoon_units::{Nanoton, RequestId, Tokens};
 use std::collections::{BTreeMap, HashMap};
@@ -38,6 +39,9 @@ pub struct Books {
     pending: BTreeMap<u32, PendingCommit>,
     spent: u128,
     earned: u128,
+    secrets: HashMap<AccountId, [u8; 32]>,
+    chain_lt: u64,
+    old: BTreeMap<u32, OldBooks>,
 }
 
 /// Totals that a commit on its way to the chain covers.
@@ -171,6 +175,27 @@ impl Books {
                 }
                 Ok(())
             }
+            Record::ChainSeen { lt } => {
+                self.chain_lt = self.chain_lt.max(*lt);
+                Ok(())
+            }
+            Record::ClientSecret { client, hash } => {
+                self.secrets.insert(*client, *hash);
+                Ok(())
+            }
+            Record::OldBooks { epoch } => self.old_books(*epoch).map(|_| ()),
+            Record::OldClient { epoch, client, tokens } => {
+                self.old_books(*epoch)?.clients.insert(*client, *tokens);
+                Ok(())
+            }
+            Record::OldWorker { epoch, worker, tokens } => {
+                self.old_books(*epoch)?.workers.insert(*worker, *tokens);
+                Ok(())
+            }
+            Record::OldClosed { epoch } => {
+                self.old.remove(epoch);
+                Ok(())
+            }
         }
     }
 
@@ -258,6 +283,29 @@ impl Books {
             || self.workers.values().any(|account| ahead(&account.counters))
     }
 
+    /// SHA-256 of a client's secret, when its contract was seen.
+    #[must_use]
+    pub fn secret(&self, client: AccountId) -> Option<[u8; 32]> {
+        self.secrets.get(&client).copied()
+    }
+
+    /// Logical time of the proxy contract's last transaction that is taken in; 0 for none.
+    #[must_use]
+    pub const fn chain_lt(&self) -> u64 {
+        self.chain_lt
+    }
+
+    /// Books of earlier epochs that are not wound down, by epoch.
+    pub fn old(&self) -> impl Iterator<Item = (u32, &OldBooks)> {
+        self.old.iter().map(|(epoch, old)| (*epoch, old))
+    }
+
+    /// Final totals of the present books, as they would be if a new epoch began now.
+    #[must_use]
+    pub fn closing(&self) -> OldBooks {
+        OldBooks::of(self.clients.iter(), self.workers.iter())
+    }
+
     /// Sums over all accounts.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -274,6 +322,15 @@ impl Books {
         };
         let seqno = self.pending.keys().next().map_or(self.seqno, |first| first - 1);
         let mut records = vec![Record::Opened { epoch, price_nanoton: self.price, seqno }];
+        records.extend(self.old.iter().flat_map(|(epoch, old)| old.records(*epoch)));
+        if self.chain_lt > 0 {
+            records.push(Record::ChainSeen { lt: self.chain_lt });
+        }
+        let secret = |(client, hash): (&AccountId, &[u8; 32])| Record::ClientSecret {
+            client: *client,
+            hash: *hash,
+        };
+        records.extend(self.secrets.iter().map(secret));
         for (seqno, commit) in &self.pending {
             // Lines as they stood when the commit started, so that replay covers the same totals.
             records.extend(commit.clients.iter().filter_map(|(id, total)| {
@@ -318,8 +375,20 @@ impl Books {
         if self.epoch.is_some_and(|open| epoch <= open) {
             return Err(Fault::Epoch { open: self.epoch, found: epoch });
         }
-        *self = Self { epoch: Some(epoch), price, seqno, ..Self::default() };
+        let mut old = std::mem::take(&mut self.old);
+        if let Some(before) = self.epoch {
+            old.insert(before, OldBooks::of(self.clients.iter(), self.workers.iter()));
+        }
+        *self = Self { epoch: Some(epoch), price, seqno, old, ..Self::default() };
         Ok(())
+    }
+
+    /// Old books of an epoch, which must be before the present one.
+    fn old_books(&mut self, epoch: u32) -> Result<&mut OldBooks, Fault> {
+        if self.epoch.is_none_or(|open| epoch >= open) {
+            return Err(Fault::Epoch { open: self.epoch, found: epoch });
+        }
+        Ok(self.old.entry(epoch).or_default())
     }
 
     fn client_seen(

@@ -24,11 +24,13 @@
 mod account;
 mod books;
 mod fault;
+mod old;
 mod own;
 mod record;
 
 pub use account::{Account, AccountId, ClientAccount, ClientStatus, WorkerAccount};
 pub use books::{Books, Reservation, Totals};
 pub use fault::{Broken, Fault, Refusal};
+pub use old::OldBooks;
 pub use own::{Difference, OwnBooks, Statement};
 pub use record::{FORMAT_VERSION, Record, RecordFault};

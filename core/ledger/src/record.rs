@@ -89,6 +89,47 @@ pub enum Record {
         /// The counters.
         counters: Account,
     },
+    /// The transactions of the proxy contract up to this one are taken in.
+    ChainSeen {
+        /// Its logical time.
+        lt: u64,
+    },
+    /// A client's secret, as its contract shows it: clients prove themselves with it after a
+    /// restart, too.
+    ClientSecret {
+        /// Whose.
+        client: AccountId,
+        /// SHA-256 of the secret.
+        hash: [u8; 32],
+    },
+    /// Snapshot line: books of an earlier epoch are not wound down.
+    OldBooks {
+        /// Their epoch.
+        epoch: u32,
+    },
+    /// Snapshot line of a client in old books.
+    OldClient {
+        /// Epoch of the books.
+        epoch: u32,
+        /// Whose.
+        client: AccountId,
+        /// Final total.
+        tokens: u64,
+    },
+    /// Snapshot line of a worker in old books.
+    OldWorker {
+        /// Epoch of the books.
+        epoch: u32,
+        /// Whose.
+        worker: AccountId,
+        /// Final total.
+        tokens: u64,
+    },
+    /// Old books are wound down: everybody is settled and the contract is closed.
+    OldClosed {
+        /// Epoch of the books.
+        epoch: u32,
+    },
 }
 
 /// Bytes that are no record. The journal is damaged or from a newer version: stop, keep the file.

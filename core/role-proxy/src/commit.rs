@@ -69,14 +69,42 @@ impl Proxy {
         match self.books.epoch() {
             Some(books) if books == root => Ok(()),
             Some(books) if books > root => Err(StartFault::OlderRoot { books, root }),
-            Some(books) if self.settings.chain == ChainMode::Real => {
-                Err(StartFault::NewerRoot { books, root })
-            }
-            _ => {
+            old => {
                 let opened = self.opening();
-                self.books.apply(&opened).map_err(StartFault::Replay)
+                self.books.apply(&opened).map_err(StartFault::Replay)?;
+                match (old, self.settings.chain) {
+                    // Without a chain there is nothing to wind down.
+                    (Some(epoch), ChainMode::Pseudo) => {
+                        let closed = Record::OldClosed { epoch };
+                        self.books.apply(&closed).map_err(StartFault::Replay)
+                    }
+                    _ => Ok(()),
+                }
             }
         }
+    }
+
+    /// Makes everybody in the books known, so that accounts are settled whether or not their
+    /// owners come back. Without a chain nobody is settled with who is not here.
+    pub(crate) fn restore_parties(&mut self) -> Result<(), StartFault> {
+        if self.settings.chain == ChainMode::Pseudo {
+            return Ok(());
+        }
+        let address = crate::settings::Identity::address_of;
+        for (client, account) in self.books.clients() {
+            let contract = self.instance.client_contract(address(*client))?;
+            let mut party = Party::new(&self.identity, *client, contract);
+            party.signable = account.counters().committed();
+            party.secret_hash = self.books.secret(*client);
+            self.parties.clients.insert(*client, party);
+        }
+        for (worker, account) in self.books.workers() {
+            let contract = self.instance.worker_contract(address(*worker))?;
+            let mut party = Party::new(&self.identity, *worker, contract);
+            party.signable = account.counters().committed();
+            self.parties.workers.insert(*worker, party);
+        }
+        Ok(())
     }
 
     /// The record that opens the books of the present instance.
@@ -195,18 +223,32 @@ impl Proxy {
             ChainFact::CommitSeen { seqno, session } => {
                 self.commit_seen(seqno, session, now, out);
             }
-            ChainFact::ClientOrderDone { client } => {
-                if let Some(party) = self.parties.clients.get_mut(&client) {
-                    party.in_flight = false;
-                }
-                self.settle_client(client, out);
-            }
-            ChainFact::WorkerOrderDone { worker } => {
-                if let Some(party) = self.parties.workers.get_mut(&worker) {
-                    party.in_flight = false;
-                }
-                self.settle_worker(worker, out);
-            }
+            ChainFact::ClientOrderDone { client } => self.client_order_done(client, out),
+            ChainFact::WorkerOrderDone { worker } => self.worker_order_done(worker, out),
+        }
+    }
+
+    pub(crate) fn client_order_done(&mut self, client: AccountId, out: &mut Outbox) {
+        self.end_client_order(client);
+        self.settle_client(client, out);
+    }
+
+    pub(crate) fn worker_order_done(&mut self, worker: AccountId, out: &mut Outbox) {
+        self.end_worker_order(worker);
+        self.settle_worker(worker, out);
+    }
+
+    /// Nothing is on its way any more: from here on the chain's own number counts, which a charge
+    /// that took only a part left behind the ordered one.
+    pub(crate) fn end_client_order(&mut self, client: AccountId) {
+        if let Some(party) = self.parties.clients.get_mut(&client) {
+            (party.in_flight, party.order_id, party.ordered) = (false, None, Tokens::ZERO);
+        }
+    }
+
+    pub(crate) fn end_worker_order(&mut self, worker: AccountId) {
+        if let Some(party) = self.parties.workers.get_mut(&worker) {
+            (party.in_flight, party.order_id, party.ordered) = (false, None, Tokens::ZERO);
         }
     }
 
@@ -244,6 +286,9 @@ impl Proxy {
                 party.secret_hash = Some(secret_hash);
             }
         }
+        if taken && self.books.secret(client) != Some(secret_hash) {
+            let _ = self.book(Record::ClientSecret { client, hash: secret_hash }, out);
+        }
         self.refresh_signable(client, is_new);
     }
 
@@ -278,6 +323,11 @@ impl Proxy {
         }
         let price = self.instance.prices.price_per_token;
         let owed = price.saturating_mul(counters.committed().saturating_sub(charged));
+        // A charge takes no more than the balance.
+        let owed = match self.settings.chain {
+            ChainMode::Real => owed.min(account.balance()),
+            ChainMode::Pseudo => owed,
+        };
         // Half the stake at the latest: what is owed is taken out of what may be used.
         let enough = self.settings.charge_min.min(Nanoton(account.stake().0 / 2));
         if owed < enough || owed == Nanoton::ZERO {
@@ -340,6 +390,7 @@ impl Proxy {
         let query_id = self.draw.number();
         let Some(body) = sign(&self.identity, kind, contract, tokens, query_id) else { return };
         (party.in_flight, party.ordered) = (true, party.ordered.max(tokens));
+        party.order_id = Some(query_id);
         let order = match kind {
             PaymentKind::ClientCharge => {
                 ChainOrder::Charge { client: account, contract, tokens, body }

@@ -45,17 +45,6 @@ pub enum StartFault {
     /// Environment: the journal does not fit. Keep the file and look at it with the tools.
     #[error("the journal does not replay: {0}")]
     Replay(#[source] BooksFault),
-    /// Configuration: the parameters changed while the proxy was away, and the money of the old
-    /// contract is in these books. Wind the old contract down first.
-    #[error(
-        "the books are of params_version {books}, the root has {root}: settle the old books first"
-    )]
-    NewerRoot {
-        /// Of the books.
-        books: u32,
-        /// Of the root.
-        root: u32,
-    },
     /// Configuration: the books were written under later parameters than the root has.
     #[error(
         "the books are of params_version {books}, the root has {root}: is this the right root?"

@@ -142,6 +142,8 @@ pub(crate) struct Party {
     pub(crate) secret_hash: Option<[u8; 32]>,
     /// A charge, refund or payout is on its way to the chain.
     pub(crate) in_flight: bool,
+    /// Query id of that order.
+    pub(crate) order_id: Option<u64>,
     /// The chain shows more tokens charged than the books ever counted: they are an old copy,
     /// nothing more is promised to this account.
     pub(crate) behind_chain: bool,
@@ -160,6 +162,7 @@ impl Party {
             running: 0,
             secret_hash: None,
             in_flight: false,
+            order_id: None,
             behind_chain: false,
             ordered: Tokens::ZERO,
         }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use cocoon_contract::address::{self, ProxyIdentity, StateInit};
 use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
-use cocoon_ledger::AccountId;
-use cocoon_units::{ModelName, PublicKey};
+use cocoon_ledger::{AccountId, Record};
+use cocoon_units::{Address, ModelName, PublicKey};
 use cocoon_wire::cocoon::{LEAVING, Leaving};
 use cocoon_wire::tl::{self, SecretKey, Text};
 use cocoon_wire::worker::{ChangeModel, ChangedModel};
@@ -14,6 +15,7 @@ use crate::fault::StartFault;
 use crate::instance::Instance;
 use crate::outbox::{Act, ChainOrder, ConnId, Note, Now, Outbox};
 use crate::proxy::Proxy;
+use crate::settings::{ChainMode, Identity};
 use crate::worker::worker_id;
 
 /// Time a worker has to change its model (protocol notes 3.4).
@@ -118,8 +120,8 @@ impl Proxy {
     /// A new state of the root contract. Older ones are ignored.
     ///
     /// When the parameters changed, every connection is dropped and a new instance begins; the
-    /// old one is handed over in a [`ChainOrder::WindDown`], which no hand of ours carries out
-    /// yet (protocol notes, chain 3.10).
+    /// old one is handed over in a [`ChainOrder::WindDown`] (protocol notes, chain 3.10); its
+    /// totals stay in the books until [`Proxy::old_closed`].
     ///
     /// # Errors
     /// [`StartFault`]: the state makes no sense and was not taken in; the old one stays in force.
@@ -142,7 +144,15 @@ impl Proxy {
             self.ink.marks.clear();
             self.ink.at_risk = 0;
             let opening = self.opening();
+            let old = self.books.epoch();
             let _ = self.book(opening, out);
+            match (self.settings.chain, old) {
+                (ChainMode::Pseudo, Some(epoch)) => {
+                    let _ = self.book(Record::OldClosed { epoch }, out);
+                }
+                (ChainMode::Pseudo, None) => {}
+                (ChainMode::Real, _) => self.standing.begin_anew(),
+            }
             self.start_commit(now, out);
         } else {
             self.instance = instance;
@@ -150,6 +160,47 @@ impl Proxy {
         }
         self.standing.params_reached(epoch);
         Ok(())
+    }
+
+    /// The old instance of this epoch is wound down: everybody is settled, its contract is closed.
+    pub fn old_closed(&mut self, epoch: u32, out: &mut Outbox) {
+        if self.books.old().any(|(old, _)| old == epoch) {
+            let _ = self.book(Record::OldClosed { epoch }, out);
+        }
+    }
+
+    /// Who this proxy is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Stops serving for good, for a reason that a person must look at.
+    pub fn stop(&mut self, why: String, now: Now, out: &mut Outbox) {
+        self.stop_serving(why, now, out);
+    }
+
+    /// The proxy contract in use.
+    #[must_use]
+    pub fn contract(&self) -> Address {
+        self.instance.contract
+    }
+
+    /// The root's state in force.
+    #[must_use]
+    pub fn root(&self) -> &Arc<RootState> {
+        &self.instance.root
+    }
+
+    /// What the contract in use is deployed with.
+    ///
+    /// # Errors
+    /// [`StartFault::Address`] when the root holds no code for it.
+    pub fn contract_init(&self) -> Result<StateInit, StartFault> {
+        let Identity { owner, root, .. } = self.identity;
+        let public_key = self.identity.public_key();
+        let identity = ProxyIdentity { owner, public_key, root };
+        address::proxy_init(&identity, &self.instance.root.network).map_err(StartFault::Address)
     }
 
     /// The answer to a query of ours.

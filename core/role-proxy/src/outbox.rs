@@ -144,7 +144,7 @@ pub enum ChainOrder {
         body: Bytes,
     },
     /// The parameters of the network changed: close the old contract, client by client and worker
-    /// by worker (protocol notes, chain 3.10). Not carried out by any hand of ours yet.
+    /// by worker (protocol notes, chain 3.10). See [`WindDown`](crate::WindDown).
     WindDown {
         /// `params_version` of the old instance.
         epoch: u32,

@@ -173,6 +173,7 @@ impl Proxy {
             draw,
         };
         proxy.open_books()?;
+        proxy.restore_parties()?;
         Ok(proxy)
     }
 

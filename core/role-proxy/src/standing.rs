@@ -14,6 +14,10 @@ pub(crate) struct Standing {
     stopped: Option<String>,
     /// The journal cannot be written now: no new obligations.
     stalled: bool,
+    /// The proxy contract is closing or closed: nobody is served under these parameters.
+    closing: bool,
+    /// The chain is away for too long: no new obligations.
+    chain_away: bool,
 }
 
 impl Standing {
@@ -23,6 +27,24 @@ impl Standing {
 
     pub(crate) fn committed(&mut self) {
         self.starting = false;
+    }
+
+    /// A new contract instance begins: nobody is served before its first commit.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.starting, self.closing) = (true, false);
+    }
+
+    /// Whether that is news.
+    pub(crate) fn set_closing(&mut self, closing: bool) -> bool {
+        std::mem::replace(&mut self.closing, closing) != closing
+    }
+
+    pub(crate) fn chain_away(&mut self, is_away: bool) {
+        self.chain_away = is_away;
+    }
+
+    pub(crate) fn is_chain_away(&self) -> bool {
+        self.chain_away
     }
 
     pub(crate) fn drain(&mut self) {
@@ -75,6 +97,9 @@ impl Standing {
         if self.disabled_until.is_some() {
             return Some("proxy is disabled");
         }
+        if self.closing {
+            return Some("proxy contract is closing");
+        }
         self.draining.then_some("proxy is shutting down")
     }
 
@@ -85,6 +110,9 @@ impl Standing {
         }
         if self.stalled {
             return Some("proxy cannot write its journal, try again later");
+        }
+        if self.chain_away {
+            return Some("proxy cannot reach the chain, try again later");
         }
         self.starting.then_some("proxy is starting, try again")
     }

@@ -85,6 +85,8 @@ pub struct Status {
     pub draining: bool,
     /// Waiting for the session's first commit.
     pub starting: bool,
+    /// The chain is away for too long: nothing new is admitted.
+    pub chain_away: bool,
     /// Stopped for a reason that a person must look at.
     pub stopped: Option<String>,
     /// The proxy contract.
@@ -191,6 +193,7 @@ impl Proxy {
             disabled: self.standing.is_disabled(),
             draining: self.standing.is_draining(),
             starting: self.standing.is_starting(),
+            chain_away: self.standing.is_chain_away(),
             stopped: self.standing.stopped().map(str::to_owned),
             contract: self.instance.contract,
             params_version: self.instance.epoch(),

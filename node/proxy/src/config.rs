@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cocoon_host::chain::ChainConfig;
 use cocoon_host::config::{ConfigFault, address, local_port};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 pub struct ProxyConfig {
     /// TON address that the proxy's earnings and stake belong to.
     pub owner: String,
-    /// Address of the node's wallet contract; empty uses the owner.
+    /// Address of the node's wallet contract in a network without a chain; empty uses the owner.
+    /// On a chain the wallet follows from the owner and `wallet.key`.
     pub wallet: String,
     /// Where workers come in.
     pub listen_workers: SocketAddr,
@@ -29,8 +31,16 @@ pub struct ProxyConfig {
     pub evidence: EvidenceConfig,
     /// Proof of work demanded of every peer that comes directly, bits.
     pub work_bits: u8,
-    /// Registry of a network without a chain.
+    /// Registry of a network without a chain; empty on a chain.
     pub network_file: PathBuf,
+    /// Which chain the proxy settles on.
+    pub chain: ChainConfig,
+    /// A client is charged on chain when it owes this much (or half its stake), nanoTON.
+    pub charge_at: Nanoton,
+    /// A worker is paid on chain when it is owed this much, nanoTON.
+    pub payout_at: Nanoton,
+    /// What the proxy has earned is sent to its owner when it is this much, nanoTON; 0 never.
+    pub withdraw_at: Nanoton,
     /// The root contract's address.
     pub root: String,
     /// Test mode; peers must agree.
@@ -60,6 +70,9 @@ pub struct ProxyConfig {
     /// The proxy key, when it does not stand in the data directory.
     #[serde(skip)]
     pub proxy_key: Option<Secret<[u8; 32]>>,
+    /// The wallet key, when it does not stand in the data directory.
+    #[serde(skip)]
+    pub wallet_key: Option<Secret<[u8; 32]>>,
 }
 
 impl Default for ProxyConfig {
@@ -73,6 +86,10 @@ impl Default for ProxyConfig {
             evidence: EvidenceConfig::None,
             work_bits: 20,
             network_file: PathBuf::new(),
+            chain: ChainConfig::default(),
+            charge_at: Nanoton(1_000_000_000),
+            payout_at: Nanoton(10_000_000_000),
+            withdraw_at: Nanoton(10_000_000_000),
             root: String::new(),
             is_test: false,
             is_testnet: false,
@@ -82,11 +99,12 @@ impl Default for ProxyConfig {
             http: Some(SocketAddr::from(([127, 0, 0, 1], 11_000))),
             http_access_hash: String::new(),
             queue_wait_ms: 30_000,
-            commit_every_ms: 30_000,
+            commit_every_ms: 60_000,
             commit_at_risk: Nanoton(100_000_000),
             journal_bytes_max: 32 << 20,
             drain_s: 30,
             proxy_key: None,
+            wallet_key: None,
         }
     }
 }
@@ -118,6 +136,7 @@ impl ProxyConfig {
         };
         let workers = port("workers_rpc_port", file.workers_rpc_port)?;
         let seed = file.machine_specific_private_key.expose();
+        let wallet_seed = file.node_wallet_key.expose();
         Ok(Self {
             owner: text(&file.owner_address),
             listen_workers: workers,
@@ -132,6 +151,7 @@ impl ProxyConfig {
             http: local_port("http_port", file.http_port)?,
             http_access_hash: String::from_utf8_lossy(file.http_access_hash.expose()).into_owned(),
             proxy_key: (*seed != [0; 32]).then(|| Secret::new(*seed)),
+            wallet_key: (*wallet_seed != [0; 32]).then(|| Secret::new(*wallet_seed)),
             ..Self::default()
         })
     }
@@ -143,8 +163,21 @@ impl ProxyConfig {
     pub fn check(&self) -> Result<Checked, ConfigFault> {
         let member =
             |member, reason: &str| Err(ConfigFault::Member { member, reason: reason.to_owned() });
-        if self.network_file.as_os_str().is_empty() {
-            return member("network_file", "write the path of the network's registry file");
+        self.chain.check()?;
+        match (self.chain.is_real(), self.network_file.as_os_str().is_empty()) {
+            (false, true) => {
+                let reason = "write the path of the network's registry file, or choose a chain \
+                              with chain.kind";
+                return member("network_file", reason);
+            }
+            (true, false) => {
+                return member("network_file", "leave it out: the registry is on the chain");
+            }
+            _ => {}
+        }
+        if self.chain.is_real() && !self.wallet.is_empty() {
+            let reason = "leave it out: on a chain the wallet follows from owner and wallet.key";
+            return member("wallet", reason);
         }
         if self.work_bits > 28 {
             return member("work_bits", "peers of the reference do at most 28 bits");

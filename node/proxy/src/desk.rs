@@ -1,6 +1,7 @@
 //! What pages ask the loop.
 
 use cocoon_role_proxy::{Command, Counts, Status};
+use cocoon_units::Nanoton;
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that may wait for the loop.
@@ -12,6 +13,19 @@ pub(crate) enum Question {
     Status(oneshot::Sender<Box<Whole>>),
     /// An operator's command.
     Command(Command, oneshot::Sender<Result<String, String>>),
+    /// An operator's request to the chain.
+    Chain(ChainCommand, oneshot::Sender<Result<String, String>>),
+}
+
+/// What an operator may ask of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChainCommand {
+    /// Send what the proxy has earned to its owner.
+    Withdraw,
+    /// Add coins of the wallet to the stake.
+    AddStake(Nanoton),
+    /// Close the contract for good.
+    Close,
 }
 
 /// The state of the node.
@@ -24,6 +38,7 @@ pub(crate) struct Whole {
     /// Bytes that recovery would read.
     pub(crate) journal_bytes: u64,
     pub(crate) root: std::sync::Arc<cocoon_contract::root::RootState>,
+    pub(crate) chain: Option<crate::chain::ChainWhole>,
     pub(crate) uptime_ms: u64,
 }
 
@@ -49,6 +64,13 @@ impl Desk {
     pub(crate) async fn status(&self) -> Option<Box<Whole>> {
         let (reply, answer) = oneshot::channel();
         self.questions.send(Question::Status(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Has a request to the chain carried out; `None` when the loop has ended.
+    pub(crate) async fn chain(&self, command: ChainCommand) -> Option<Result<String, String>> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(Question::Chain(command, reply)).await.ok()?;
         answer.await.ok()
     }
 

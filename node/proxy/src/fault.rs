@@ -22,6 +22,23 @@ pub enum RunFault {
     /// Configuration or environment: books, root and configuration do not fit together.
     #[error(transparent)]
     Start(#[from] cocoon_role_proxy::StartFault),
+    /// Configuration or chain: the root contract cannot be used.
+    #[error(transparent)]
+    Root(#[from] cocoon_host::chain::RootFault),
+    /// Environment: the wallet's file cannot be used.
+    #[error("wallet: {0}")]
+    Wallet(#[from] cocoon_host::chain::WalletFault),
+    /// Environment: a file of the data directory cannot be used.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The node was asked to stop before it could start.
+    #[error("asked to stop while waiting for the chain")]
+    Stopped,
     /// Environment: a port cannot be opened.
     #[error("cannot listen on {address} for {what}: {source}")]
     Listen {
@@ -38,4 +55,10 @@ pub enum RunFault {
     /// Us: the books broke a rule of their own. The journal is kept; report it.
     #[error("books: {0}")]
     Books(#[from] cocoon_ledger::Broken),
+}
+
+impl RunFault {
+    pub(crate) fn file(path: &std::path::Path, reason: &dyn std::fmt::Display) -> Self {
+        Self::File { path: path.to_owned(), reason: reason.to_string() }
+    }
 }

@@ -12,6 +12,7 @@
 //!                         └──────── durable ticket ◄────────┘
 //! ```
 
+mod chain;
 mod config;
 mod desk;
 mod fault;

@@ -14,10 +14,10 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use cocoon_ledger::AccountId;
 use cocoon_role_proxy::{Command, ConnId};
-use cocoon_units::Address;
+use cocoon_units::{Address, Nanoton};
 
 use crate::config::ProxyConfig;
-use crate::desk::{Desk, Whole};
+use crate::desk::{ChainCommand, Desk, Whole};
 use crate::report;
 
 /// Largest form taken.
@@ -83,11 +83,29 @@ impl Pages {
             Ok(command) => command,
             Err(text) => return reply(StatusCode::BAD_REQUEST, TEXT, format!("{text}\n")),
         };
-        match self.desk.command(command).await {
-            Some(Ok(text)) => reply(StatusCode::OK, TEXT, format!("{text}\n")),
-            Some(Err(text)) => reply(StatusCode::CONFLICT, TEXT, format!("{text}\n")),
-            None => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".into()),
+        answered(self.desk.command(command).await)
+    }
+
+    async fn change_chain(
+        &self,
+        parameters: &HashMap<String, String>,
+        command: Result<ChainCommand, String>,
+    ) -> Response {
+        if !self.may(parameters) {
+            return reply(StatusCode::FORBIDDEN, TEXT, String::new());
         }
+        match command {
+            Ok(command) => answered(self.desk.chain(command).await),
+            Err(text) => reply(StatusCode::BAD_REQUEST, TEXT, format!("{text}\n")),
+        }
+    }
+}
+
+fn answered(answer: Option<Result<String, String>>) -> Response {
+    match answer {
+        Some(Ok(text)) => reply(StatusCode::OK, TEXT, format!("{text}\n")),
+        Some(Err(text)) => reply(StatusCode::CONFLICT, TEXT, format!("{text}\n")),
+        None => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".into()),
     }
 }
 
@@ -108,6 +126,9 @@ pub(crate) fn router(pages: Pages) -> Router {
         .route("/request/charge", post(charge))
         .route("/request/payout", post(payout))
         .route("/request/commit", post(commit))
+        .route("/request/withdraw", post(withdraw))
+        .route("/request/stake", post(add_stake))
+        .route("/request/close", post(close))
         .route("/request/change_worker_model", post(change_model))
         .fallback(async || reply(StatusCode::NOT_FOUND, TEXT, "not found\n".into()))
         .layer(axum::extract::DefaultBodyLimit::max(FORM_BYTES_MAX))
@@ -151,6 +172,26 @@ async fn enable(State(pages): State<Pages>, Query(parameters): Parameters) -> Re
 
 async fn commit(State(pages): State<Pages>, Query(parameters): Parameters) -> Response {
     pages.change(&parameters, Ok(Command::Commit)).await
+}
+
+async fn withdraw(State(pages): State<Pages>, Query(parameters): Parameters) -> Response {
+    pages.change_chain(&parameters, Ok(ChainCommand::Withdraw)).await
+}
+
+/// Adds `amount` TON of the wallet to the stake.
+async fn add_stake(State(pages): State<Pages>, Query(parameters): Parameters) -> Response {
+    let amount = parameters.get("amount").ok_or_else(|| "say amount=TON".to_owned());
+    let amount = amount.and_then(|text| Nanoton::parse(text).map_err(|fault| fault.to_string()));
+    pages.change_chain(&parameters, amount.map(ChainCommand::AddStake)).await
+}
+
+/// Closes the contract for good; needs `confirm=yes`, because there is no way back.
+async fn close(State(pages): State<Pages>, Query(parameters): Parameters) -> Response {
+    let command = match parameters.get("confirm").map(String::as_str) {
+        Some("yes") => Ok(ChainCommand::Close),
+        _ => Err("there is no way back: say confirm=yes".to_owned()),
+    };
+    pages.change_chain(&parameters, command).await
 }
 
 async fn charge(State(pages): State<Pages>, Query(parameters): Parameters) -> Response {

@@ -2,11 +2,16 @@
 
 use std::fmt::Write as _;
 
+use cocoon_chain::Trust;
 use cocoon_contract::cell::Hash;
 use cocoon_contract::root::RootState;
+use cocoon_contract::state::ProxyState;
 use cocoon_ledger::ClientStatus;
+use cocoon_purse::WalletStanding;
+use cocoon_units::Nanoton;
 use serde_json::{Value, json};
 
+use crate::chain::OldLine;
 use crate::desk::Whole;
 use crate::pages::About;
 
@@ -18,24 +23,23 @@ pub(crate) fn json(whole: &Whole, about: &About) -> Value {
         whole.rates.iter().map(|(name, rate)| (name.to_owned(), json!(rate))).collect();
     json!({
         "status": {
-            "wallet_balance": 0,
+            "wallet_balance": wallet_balance(whole),
             "actual_image_hash": true,
-            "ton_last_synced_at": 0,
+            "ton_last_synced_at": synced_at_s(whole),
             "enabled": !status.disabled,
             "git_commit": env!("CARGO_PKG_VERSION"),
             "git_commit_data": "",
             "serving": status.serving,
             "starting": status.starting,
             "draining": status.draining,
+            "chain_away": status.chain_away,
             "stopped": status.stopped,
-            "chain": "none: every client has a deposit, nothing is settled",
+            "chain": money(whole),
             "uptime_s": whole.uptime_ms / 1_000,
         },
         "stats": stats,
-        "wallet": {
-            "address": about.owner, "balance": 0, "seqno": 0,
-            "pending_transactions_cnt": 0, "active_transactions_cnt": 0,
-        },
+        "wallet": wallet(whole, about),
+        "chain": chain(whole),
         "localconfig": {
             "root_address": about.root,
             "owner_address": about.owner,
@@ -44,10 +48,12 @@ pub(crate) fn json(whole: &Whole, about: &About) -> Value {
         "smartcontract": {
             "address": status.contract.to_string(),
             "params_version": status.params_version,
-            "balance": 0,
-            "ready_for_withdraw": 0,
+            "balance": contract(whole).map_or(0, |(_, balance)| balance.0),
+            "ready_for_withdraw": contract(whole).map_or(0, |(state, _)| state.balance.0),
+            "stake": contract(whole).map_or(0, |(state, _)| state.stake.0),
+            "phase": contract(whole).map(|(state, _)| format!("{:?}", state.phase)),
         },
-        "old_instances": [],
+        "old_instances": old_instances(whole),
         "root_contract_config": root(&whole.root),
         "workers": workers(whole),
         "worker_connections": worker_connections(whole),
@@ -55,6 +61,70 @@ pub(crate) fn json(whole: &Whole, about: &About) -> Value {
         "queue": { "waiting": status.pool.waiting, "running": status.pool.running },
         "journal": { "bytes": whole.journal_bytes, "held_effects": whole.held },
     })
+}
+
+fn money(whole: &Whole) -> &'static str {
+    match &whole.chain {
+        Some(chain) => chain.money,
+        None => "none: every client has a deposit, nothing is settled",
+    }
+}
+
+fn wallet_balance(whole: &Whole) -> u64 {
+    whole.chain.as_ref().and_then(|chain| chain.purse.balance).map_or(0, |balance| balance.0)
+}
+
+fn synced_at_s(whole: &Whole) -> u64 {
+    whole.chain.as_ref().and_then(|chain| chain.line.head).map_or(0, |head| head.time.0)
+}
+
+fn contract(whole: &Whole) -> Option<&(ProxyState, Nanoton)> {
+    whole.chain.as_ref()?.contract.as_ref()
+}
+
+fn wallet(whole: &Whole, about: &About) -> Value {
+    let Some(chain) = &whole.chain else {
+        return json!({
+            "address": about.owner, "balance": 0, "seqno": 0,
+            "pending_transactions_cnt": 0, "active_transactions_cnt": 0,
+        });
+    };
+    let purse = &chain.purse;
+    json!({
+        "address": purse.wallet.to_string(),
+        "balance": wallet_balance(whole),
+        "deployed": purse.standing == Some(WalletStanding::Active),
+        "pending_transactions_cnt": purse.waiting,
+        "active_transactions_cnt": purse.on_the_way + purse.underway,
+        "lacking": purse.lacking.map(|lacking| lacking.to_string()),
+    })
+}
+
+/// The line to the chain; null without one.
+fn chain(whole: &Whole) -> Value {
+    let Some(chain) = &whole.chain else { return Value::Null };
+    let line = &chain.line;
+    json!({
+        "servers": line.name,
+        "believed": line.trust == Trust::Believed,
+        "block": line.head.map(|head| head.seqno),
+        "away_s": line.away.map(|away| away.as_secs()),
+        "fault": line.fault,
+        "contract_followed": chain.is_ready,
+    })
+}
+
+fn old_instances(whole: &Whole) -> Vec<Value> {
+    let lines = whole.chain.iter().flat_map(|chain| &chain.old);
+    let line = |(epoch, line): (&u32, &OldLine)| {
+        json!({
+            "params_version": epoch,
+            "address": line.contract.to_string(),
+            "accounts_left": line.remaining,
+            "doing": line.what,
+        })
+    };
+    lines.map(line).collect()
 }
 
 fn workers(whole: &Whole) -> Vec<Value> {
@@ -194,10 +264,27 @@ pub(crate) fn metrics(whole: &Whole) -> String {
         ("held_effects", "Effects that wait for the disk.", number(whole.held)),
         ("journal_bytes", "Bytes that recovery would read.", whole.journal_bytes),
         ("uptime_seconds", "Since the start.", whole.uptime_ms / 1_000),
+        ("wallet_nanoton", "Coins of the node's wallet.", wallet_balance(whole)),
+        (
+            "contract_nanoton",
+            "Coins on the proxy contract, clients' deposits included.",
+            contract(whole).map_or(0, |(_, balance)| balance.0),
+        ),
+        ("chain_away_seconds", "How long the chain has been away.", away_s(whole)),
+        ("old_contracts", "Old contracts that are being wound down.", old_contracts(whole)),
     ] {
         put("gauge", name, help, value);
     }
     text
+}
+
+fn away_s(whole: &Whole) -> u64 {
+    let away = whole.chain.as_ref().and_then(|chain| chain.line.away);
+    away.map_or(0, |away| away.as_secs())
+}
+
+fn old_contracts(whole: &Whole) -> u64 {
+    whole.chain.as_ref().map_or(0, |chain| number(chain.old.len()))
 }
 
 fn number(value: usize) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_host::peers::{Admit, Presence, Transport};
-use cocoon_host::{Books, BooksEvent, Stop, clock, keys, network};
+use cocoon_host::{Books, BooksEvent, Stop, clock, keys};
 use cocoon_ledger::Record;
 use cocoon_link::{LinkSettings, Links, Listener, PortLimits};
 use cocoon_role_proxy::{ChainMode, Identity, Proxy, Settings};
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::chain::{self, ChainSide, Ground, RealGround};
 use crate::config::{Checked, ProxyConfig};
 use crate::desk::Desk;
 use crate::fault::RunFault;
@@ -66,12 +67,19 @@ pub async fn run(config: ProxyConfig, stop: Stop) -> Result<(), RunFault> {
 /// [`RunFault`] says what to correct; nothing runs then.
 pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault> {
     let checked = config.check()?;
-    let root = Arc::new(network::load_pseudo(&config.network_file)?);
+    let ground = chain::ground(&config, &checked, &stop).await?;
+    let root = Arc::clone(&ground.root);
     let seed = proxy_key(&config)?;
-    let (machine, (books, mut disk)) = open_books(&config, &checked, &root, &seed)?;
+    let (machine, (books, mut disk)) = open_books(&config, &checked, &ground, &seed)?;
     let (events_in, events) = mpsc::channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), events_in);
-    let mut turn = Turn::new(machine, books, links.clone(), root, config.journal_bytes_max);
+    // The chain is needed until what runs has ended.
+    let chain_stop = Stop::new();
+    let side = ground.chain.map(|ground| {
+        let root = (checked.root, Arc::clone(&root));
+        ChainSide::start(ground, &config, root, &chain_stop)
+    });
+    let mut turn = Turn::new(machine, books, links.clone(), root, side, config.journal_bytes_max);
     turn.begin(&mut disk).await?;
     let tls_key = keys::load_or_make(&config.data_dir.join("tls.key"))?;
     let presence =
@@ -94,6 +102,7 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
         drop((workers, clients));
         links.close().await;
         pages_stop.now();
+        chain_stop.now();
         stop.now();
         result
     });
@@ -113,7 +122,7 @@ type Written = (Books, mpsc::UnboundedReceiver<BooksEvent>);
 fn open_books(
     config: &ProxyConfig,
     checked: &Checked,
-    root: &Arc<cocoon_contract::root::RootState>,
+    ground: &Ground,
     seed: &Secret<[u8; 32]>,
 ) -> Result<(Proxy, Written), RunFault> {
     let journal_key = keys::load_or_make(&config.data_dir.join("journal.key"))?;
@@ -124,20 +133,23 @@ fn open_books(
     let identity = Identity {
         owner: checked.owner,
         root: checked.root,
-        wallet: checked.wallet,
+        wallet: ground.chain.as_ref().map_or(checked.wallet, RealGround::wallet),
         key: SigningKey::from_bytes(seed.expose()),
         is_test: config.is_test,
         is_testnet: config.is_testnet,
     };
     let settings = Settings {
-        chain: ChainMode::Pseudo,
+        chain: if ground.chain.is_some() { ChainMode::Real } else { ChainMode::Pseudo },
+        charge_min: config.charge_at,
+        payout_min: config.payout_at,
         check_hashes: config.check_worker_images,
         queue_wait_max_ms: config.queue_wait_ms,
         commit_every_ms: config.commit_every_ms,
         commit_at_risk: config.commit_at_risk,
         ..Settings::default()
     };
-    let machine = Proxy::open(identity, settings, Arc::clone(root), history, clock::random())?;
+    let root = Arc::clone(&ground.root);
+    let machine = Proxy::open(identity, settings, root, history, clock::random())?;
     let books = opening.start(turn::encode(&machine.snapshot()))?;
     Ok((machine, books))
 }

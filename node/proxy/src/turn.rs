@@ -1,5 +1,7 @@
 //! The loop: inputs to the machine, records to the journal, effects to the links.
 
+mod chain;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +9,11 @@ use std::time::{Duration, Instant};
 use cocoon_contract::root::RootState;
 use cocoon_host::{Books, BooksEvent, Stop};
 use cocoon_link::{Event, LinkEvent, LinkHandle, Links, Opened, Origin, SendFault, Tag};
-use cocoon_role_proxy::{Act, ChainOrder, ConnId, Note, Now, Outbox, Proxy, Side};
+use cocoon_role_proxy::{Act, ConnId, Note, Now, Outbox, Proxy, Side};
 use cocoon_units::ImageHash;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::chain::ChainSide;
 use crate::desk::{Question, Whole};
 use crate::fault::RunFault;
 use crate::hold::Hold;
@@ -38,6 +41,7 @@ pub(crate) struct Turn {
     pub(crate) books: Books,
     pub(crate) links: Links,
     pub(crate) root: Arc<RootState>,
+    chain: Option<ChainSide>,
     peers: HashMap<ConnId, LinkHandle>,
     hold: Hold,
     out: Outbox,
@@ -65,6 +69,7 @@ impl Turn {
         books: Books,
         links: Links,
         root: Arc<RootState>,
+        chain: Option<ChainSide>,
         journal_bytes_max: u64,
     ) -> Self {
         Self {
@@ -72,6 +77,7 @@ impl Turn {
             books,
             links,
             root,
+            chain,
             peers: HashMap::new(),
             hold: Hold::default(),
             out: Outbox::new(),
@@ -86,8 +92,8 @@ impl Turn {
         }
     }
 
-    /// Commits this session and returns when peers can be served. Without a chain that takes two
-    /// writes to disk.
+    /// Commits this session. Without a chain that takes two writes to disk, and peers can be
+    /// served when this returns; with one, peers are told to wait until the commit is seen there.
     ///
     /// # Errors
     /// [`RunFault`]: the journal cannot be written.
@@ -98,6 +104,10 @@ impl Turn {
         let now = self.now();
         self.machine.begin(now, &mut self.out);
         self.perform()?;
+        if self.chain.is_some() {
+            self.begin_chain();
+            return Ok(());
+        }
         while !self.machine.is_serving() {
             let event = disk.recv().await;
             self.journal_event(event)?;
@@ -133,6 +143,7 @@ impl Turn {
                 }
                 event = disk.recv() => self.journal_event(event)?,
                 Some(question) = questions.recv() => self.question(question),
+                heard = chain::next(&mut self.chain) => self.heard(heard),
                 () = tokio::time::sleep(wake) => self.tick()?,
                 () = stop.asked(), if end.is_none() => {
                     tracing::info!("draining");
@@ -245,6 +256,7 @@ impl Turn {
     fn tick(&mut self) -> Result<(), RunFault> {
         let now = self.now();
         self.machine.tick(now, &mut self.out);
+        self.chain_tick();
         self.rates.advance(self.machine.counts(), now.ms);
         self.ticked_ms = now.ms;
         self.ticks += 1;
@@ -271,6 +283,7 @@ impl Turn {
                     held: self.hold.len(),
                     journal_bytes: self.books.segment_len(),
                     root: Arc::clone(&self.root),
+                    chain: self.chain.as_ref().map(ChainSide::whole),
                     uptime_ms: now.ms,
                 };
                 // A page that was closed meanwhile no longer listens.
@@ -281,6 +294,7 @@ impl Turn {
                 self.commands.insert(self.next_command, reply);
                 self.machine.command(self.next_command, command, now, &mut self.out);
             }
+            Question::Chain(command, reply) => self.chain_command(command, reply),
         }
     }
 
@@ -333,7 +347,7 @@ impl Turn {
                     link.close();
                 }
             }
-            Act::Chain(order) => no_chain(&order),
+            Act::Chain(order) => self.chain_order(order),
             Act::Note(note) => log(&note),
             Act::Admin { command, result } => {
                 if let Some(reply) = self.commands.remove(&command) {
@@ -363,12 +377,6 @@ pub(crate) fn encode(records: &[cocoon_ledger::Record]) -> Vec<Vec<u8>> {
         bytes
     };
     records.iter().map(encode).collect()
-}
-
-/// The pseudo network has no chain; the machine orders nothing there but the wind-down of an old
-/// instance.
-fn no_chain(order: &ChainOrder) {
-    tracing::error!(?order, "an order for the chain, and no chain is connected");
 }
 
 fn log(note: &Note) {
