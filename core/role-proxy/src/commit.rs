@@ -223,19 +223,19 @@ impl Proxy {
             ChainFact::CommitSeen { seqno, session } => {
                 self.commit_seen(seqno, session, now, out);
             }
-            ChainFact::ClientOrderDone { client } => self.client_order_done(client, out),
-            ChainFact::WorkerOrderDone { worker } => self.worker_order_done(worker, out),
+            ChainFact::ClientOrderDone { client } => {
+                if let Some(party) = self.parties.clients.get_mut(&client) {
+                    (party.in_flight, party.order_id) = (false, None);
+                }
+                self.settle_client(client, out);
+            }
+            ChainFact::WorkerOrderDone { worker } => {
+                if let Some(party) = self.parties.workers.get_mut(&worker) {
+                    (party.in_flight, party.order_id) = (false, None);
+                }
+                self.settle_worker(worker, out);
+            }
         }
-    }
-
-    pub(crate) fn client_order_done(&mut self, client: AccountId, out: &mut Outbox) {
-        self.end_client_order(client);
-        self.settle_client(client, out);
-    }
-
-    pub(crate) fn worker_order_done(&mut self, worker: AccountId, out: &mut Outbox) {
-        self.end_worker_order(worker);
-        self.settle_worker(worker, out);
     }
 
     /// Nothing is on its way any more: from here on the chain's own number counts, which a charge

@@ -83,12 +83,14 @@ impl Proxy {
         let clients = &mut self.parties.clients;
         let client = clients.iter().find(|(_, party)| is_it(&party.order_id)).map(|(id, _)| *id);
         if let Some(client) = client {
-            self.client_order_done(client, out);
+            self.end_client_order(client);
+            self.settle_client(client, out);
         }
         let workers = &mut self.parties.workers;
         let worker = workers.iter().find(|(_, party)| is_it(&party.order_id)).map(|(id, _)| *id);
         if let Some(worker) = worker {
-            self.worker_order_done(worker, out);
+            self.end_worker_order(worker);
+            self.settle_worker(worker, out);
         }
     }
 

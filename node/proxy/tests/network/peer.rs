@@ -43,13 +43,14 @@ impl Peer {
         }
     }
 
-    /// Asks and waits for the answer.
-    async fn ask<'a, T: Boxed<'a>>(&mut self, function: &T) -> Bytes {
+    /// Asks and waits for the answer; `None` when it is refused.
+    async fn ask<'a, T: Boxed<'a>>(&mut self, function: &T) -> Option<Bytes> {
         self.queries += 1;
         let timeout = Duration::from_secs(30);
         self.link.query_object(self.queries, function, timeout).expect("asked");
         match self.events.recv().await.expect("an event").event {
-            Event::Answer { data, .. } => data.0,
+            Event::Answer { data, .. } => Some(data.0),
+            Event::QueryFailed { .. } | Event::Closed(_) => None,
             other => panic!("{other:?} instead of an answer"),
         }
     }
@@ -65,8 +66,19 @@ impl Peer {
 
 /// A client that may send requests.
 pub(crate) async fn client(node: &Node, site: &Site) -> Peer {
+    client_of(node, site, Address::new(0, [20; 32]), b"").await.expect("admitted")
+}
+
+/// The client whose wallet is `owner`, with its secret; `None` when the proxy does not know it by
+/// its secret.
+pub(crate) async fn client_of(
+    node: &Node,
+    site: &Site,
+    owner: Address,
+    secret: &'static [u8],
+) -> Option<Peer> {
     let mut peer = Peer::dial(site, node.clients()).await;
-    let owner = Address::new(0, [20; 32]).to_string();
+    let owner = owner.to_string();
     peer.ask(&client::ConnectToProxy {
         params: client::Params {
             extensions: Extensions::NONE,
@@ -74,13 +86,12 @@ pub(crate) async fn client(node: &Node, site: &Site) -> Peer {
             is_test: Some(true),
             versions: Some(VersionRange { min: 1, max: 4 }),
         },
-        min_config_version: 3,
+        min_config_version: site.version,
     })
-    .await;
-    let data = peer.ask(&client::AuthorizeWithProxyShort { data: Blob(b"") }).await;
+    .await?;
+    let data = peer.ask(&client::AuthorizeWithProxyShort { data: Blob(secret) }).await?;
     let result: client::AuthorizationWithProxy<'_> = tl::decode(&data).expect("a result");
-    assert!(matches!(result, client::AuthorizationWithProxy::Success(_)));
-    peer
+    matches!(result, client::AuthorizationWithProxy::Success(_)).then_some(peer)
 }
 
 /// A worker that gets requests; `known` is the total that it remembers.
@@ -98,17 +109,19 @@ pub(crate) async fn worker(node: &Node, site: &Site, known: i64) -> Peer {
             machine_description_json: None,
         },
     })
-    .await;
+    .await
+    .expect("admitted");
     let data = peer
         .ask(&worker::CompareBalanceWithProxy {
             tokens_committed_to_blockchain: 0,
             tokens_committed_to_db: known,
             max_tokens: known,
         })
-        .await;
+        .await
+        .expect("compared");
     let result: worker::CompareBalanceWithProxyResult<'_> = tl::decode(&data).expect("a result");
     assert_eq!((result.error_code, result.max_tokens), (0, known));
-    peer.ask(&worker::ProxyHandshakeComplete { is_disabled: false }).await;
+    peer.ask(&worker::ProxyHandshakeComplete { is_disabled: false }).await.expect("complete");
     peer
 }
 

@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 pub(crate) struct Site {
     pub(crate) config: ProxyConfig,
     pub(crate) presence_stop: Stop,
+    /// Version of the registry that clients ask for at least.
+    pub(crate) version: i32,
     _dir: TempDir,
 }
 
@@ -61,7 +63,7 @@ impl Site {
             drain_s: 10,
             ..ProxyConfig::default()
         };
-        Self { config, presence_stop: Stop::new(), _dir: dir }
+        Self { config, presence_stop: Stop::new(), version: 3, _dir: dir }
     }
 
     pub(crate) async fn start(&self) -> Node {
