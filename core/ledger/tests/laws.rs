@@ -279,3 +279,49 @@ fn the_chain_cannot_know_more_than_the_books() {
         Err(Fault::BehindChain { account: client(0), chain: 1, books: 0 })
     );
 }
+
+#[test]
+fn a_new_epoch_keeps_the_final_totals_until_they_are_wound_down() {
+    let mut node = Node::new();
+    let seen = |n: u8, status: ClientStatus| Record::ClientSeen {
+        client: client(n),
+        status,
+        balance_nanoton: 1_000_000,
+        stake_nanoton: 1_000_000,
+        charged: 0,
+    };
+    node.write(seen(0, ClientStatus::Normal));
+    node.write(seen(1, ClientStatus::Closed));
+    node.books.reserve(request(1), client(0), Tokens(50)).unwrap();
+    let record = node.books.finish(request(1), worker(0), Tokens(44)).unwrap();
+    node.journal.push(record);
+    node.write(Record::ClientSecret { client: client(0), hash: [9; 32] });
+    node.write(Record::ChainSeen { lt: 77 });
+    assert_eq!(node.books.chain_lt(), 77);
+    node.write(Record::Opened { epoch: 2, price_nanoton: 30, seqno: 0 });
+    node.write(Record::ChainSeen { lt: 5 });
+    assert_eq!((node.books.chain_lt(), node.books.secret(client(0))), (5, None));
+
+    let mut from_journal = Books::new();
+    for record in &node.journal {
+        from_journal.apply(record).unwrap();
+    }
+    let mut from_snapshot = Books::new();
+    for record in node.books.snapshot() {
+        from_snapshot.apply(&record).unwrap();
+    }
+    for books in [&node.books, &from_journal, &from_snapshot] {
+        let old: Vec<_> = books.old().collect();
+        assert_eq!(old.len(), 1);
+        let (epoch, old) = old[0];
+        assert_eq!(epoch, 1);
+        // A closed client has its money back; everybody else is there.
+        assert_eq!(old.clients().collect::<Vec<_>>(), [(client(0), Tokens(44))]);
+        assert_eq!(old.workers().map(|(_, tokens)| tokens.0).sum::<u64>(), 44);
+        assert_eq!(books.chain_lt(), 5);
+    }
+    node.write(Record::OldClosed { epoch: 1 });
+    assert_eq!(node.books.old().count(), 0);
+    let refused = node.books.apply(&Record::OldBooks { epoch: 2 });
+    assert!(refused.is_err(), "the present books are not old");
+}

@@ -177,6 +177,10 @@ impl Proxy {
         }
         self.counts.commits += 1;
         out.note(Note::Committed { seqno });
+        // What was booked meanwhile may be too much to wait.
+        if self.ink.at_risk > 0 {
+            self.put_at_risk(Tokens::ZERO, now);
+        }
         self.settle(now, out);
     }
 

@@ -169,6 +169,18 @@ impl Proxy {
         }
     }
 
+    /// Whether this session's first commit stands, so that these books are known to be the newest.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !self.standing.is_starting() && self.may_order()
+    }
+
+    /// Whether orders may go to the chain: not after the proxy has stopped.
+    #[must_use]
+    pub fn may_order(&self) -> bool {
+        self.standing.stopped().is_none()
+    }
+
     /// Who this proxy is.
     #[must_use]
     pub fn identity(&self) -> &Identity {

@@ -41,6 +41,9 @@ pub struct ProxyConfig {
     pub payout_at: Nanoton,
     /// What the proxy has earned is sent to its owner when it is this much, nanoTON; 0 never.
     pub withdraw_at: Nanoton,
+    /// The stake of a contract is filled up to this from the node's wallet, nanoTON; 0 leaves it
+    /// to the operator. Clients may ask for the network's least stake before they pay in.
+    pub stake: Nanoton,
     /// The root contract's address.
     pub root: String,
     /// Test mode; peers must agree.
@@ -90,6 +93,7 @@ impl Default for ProxyConfig {
             charge_at: Nanoton(1_000_000_000),
             payout_at: Nanoton(10_000_000_000),
             withdraw_at: Nanoton(10_000_000_000),
+            stake: Nanoton::ZERO,
             root: String::new(),
             is_test: false,
             is_testnet: false,

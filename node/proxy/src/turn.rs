@@ -105,7 +105,7 @@ impl Turn {
         self.machine.begin(now, &mut self.out);
         self.perform()?;
         if self.chain.is_some() {
-            self.begin_chain();
+            self.follow_contract();
             return Ok(());
         }
         while !self.machine.is_serving() {

@@ -72,12 +72,12 @@ pub(crate) fn proxy(options: &RoleOptions) -> Result<()> {
         }
     };
     // Keys never stand among the members that layers print.
-    let key = defaults.proxy_key.as_ref().map(|key| cocoon_units::Secret::new(*key.expose()));
+    let (key, wallet_key) = (defaults.proxy_key.clone(), defaults.wallet_key.clone());
     let place = Place { network_file: "network_file", data_dir: "data_dir" };
     let Some(mut config) = configure("COCOON_PROXY_", defaults, place, options)? else {
         return Ok(());
     };
-    config.proxy_key = key;
+    (config.proxy_key, config.wallet_key) = (key, wallet_key);
     config.check().map_err(mistake)?;
     if options.check_config {
         return checked();

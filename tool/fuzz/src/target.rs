@@ -51,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     target("chain-snapshot", snapshot, 4096),
     target("journal", cocoon_journal::fuzz::segment, 2048),
     target("books-records", records, 2048),
+    target("purse-kept", purse, 4096),
 ];
 
 /// A target with a fault that blind guessing does not find: proof that the fuzzer sees its way.
@@ -65,6 +66,11 @@ pub fn find(name: &str) -> Option<&'static Target> {
 fn planted(data: &[u8]) {
     let matching = data.iter().zip(b"cocoon").take_while(|(byte, wanted)| byte == wanted).count();
     assert!(matching < 6, "the planted fault is found");
+}
+
+/// What a wallet had on its way, as a restart reads it.
+fn purse(data: &[u8]) {
+    let _ = cocoon_purse::decode_kept(data);
 }
 
 /// Readers of contracts on trees that are always cells: what a bag's checks would mostly refuse.

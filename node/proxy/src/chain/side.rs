@@ -76,6 +76,8 @@ pub(crate) struct ChainSide {
     /// Orders that wait until the contract is there and its history is taken in.
     pub(crate) held: Vec<ChainOrder>,
     pub(crate) is_ready: bool,
+    /// Whether the stake of this contract was looked after.
+    pub(crate) is_staked: bool,
     pub(crate) contract: Option<(ProxyState, Nanoton)>,
     pub(crate) old: BTreeMap<u32, OldLine>,
     pub(crate) wound: Vec<u32>,
@@ -98,6 +100,7 @@ pub(crate) struct SideConfig {
     poll: Duration,
     away_max: Duration,
     pub(crate) withdraw_at: Nanoton,
+    pub(crate) stake: Nanoton,
 }
 
 impl Drop for ChainSide {
@@ -132,6 +135,7 @@ impl ChainSide {
             purposes: HashMap::new(),
             held: Vec::new(),
             is_ready: false,
+            is_staked: false,
             contract: None,
             old: BTreeMap::new(),
             wound: Vec::new(),
@@ -143,6 +147,7 @@ impl ChainSide {
                 poll,
                 away_max: config.chain.away_max(),
                 withdraw_at: config.withdraw_at,
+                stake: config.stake,
             },
             reports,
             registry,
@@ -175,7 +180,7 @@ impl ChainSide {
         if let Some(task) = self.follower.take() {
             task.abort();
         }
-        (self.is_ready, self.contract) = (false, None);
+        (self.is_ready, self.is_staked, self.contract) = (false, false, None);
         let follow = Follow {
             chain: shared(&self.line),
             hand: self.hand.clone(),
@@ -203,6 +208,17 @@ impl ChainSide {
             events: self.winds.0.clone(),
         };
         self.winding.spawn(wind.run());
+    }
+
+    /// Says once per process that an old contract stays as it is.
+    pub(crate) fn cannot_wind(&mut self, epoch: u32, why: &str) {
+        tracing::error!(
+            epoch,
+            why,
+            "an old contract cannot be wound down: restore data_dir/roots from a backup and start \
+             again"
+        );
+        self.wound.push(epoch);
     }
 
     pub(crate) fn is_winding(&self, epoch: u32) -> bool {

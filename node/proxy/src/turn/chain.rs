@@ -9,7 +9,7 @@ use cocoon_host::clock;
 use cocoon_ledger::OldBooks;
 use cocoon_purse::{Outcome, Report};
 use cocoon_role_proxy::{ChainOrder, Command, WindDown};
-use cocoon_units::Nanoton;
+use cocoon_units::{Address, Nanoton};
 use tokio::sync::oneshot;
 
 use super::Turn;
@@ -36,18 +36,8 @@ pub(super) async fn next(chain: &mut Option<ChainSide>) -> Heard {
 }
 
 impl Turn {
-    /// Begins with the chain: the contract is followed from where the books stopped, old ones are
-    /// wound down.
-    pub(super) fn begin_chain(&mut self) {
-        self.follow_contract();
-        let old: Vec<(u32, OldBooks)> =
-            self.machine.books().old().map(|(epoch, old)| (epoch, old.clone())).collect();
-        for (epoch, old) in old {
-            self.wind(epoch, &old);
-        }
-    }
-
-    fn follow_contract(&mut self) {
+    /// Follows the contract in use from where the books stopped.
+    pub(super) fn follow_contract(&mut self) {
         let Some(chain) = &mut self.chain else { return };
         match self.machine.contract_init() {
             Ok(init) => chain.follow(init, self.machine.books().chain_lt()),
@@ -68,11 +58,12 @@ impl Turn {
 
     /// Sends an order to the chain, or keeps it until the contract is there.
     pub(super) fn chain_order(&mut self, order: ChainOrder) {
-        if let ChainOrder::WindDown { epoch, .. } = order {
-            let old = self.machine.books().old().find(|(old, _)| *old == epoch);
-            if let Some(old) = old.map(|(_, old)| old.clone()) {
-                self.wind(epoch, &old);
-            }
+        if matches!(order, ChainOrder::WindDown { .. }) {
+            // The books keep it: see `wind_what_is_due`.
+            return;
+        }
+        if !self.machine.may_order() {
+            tracing::warn!("a proxy that has stopped sends nothing to the chain");
             return;
         }
         let contract = self.machine.contract();
@@ -110,6 +101,27 @@ impl Turn {
                 }
                 Later::Root(root) => self.root_changed(root),
             }
+        }
+        self.wind_what_is_due();
+    }
+
+    /// Winds down what the books and the contract ask for. Not before this session's own commit
+    /// stands on chain: books that turn out to be old must not settle with anybody.
+    fn wind_what_is_due(&mut self) {
+        let Some(chain) = self.chain.as_ref().filter(|_| self.machine.has_begun()) else { return };
+        let books = self.machine.books();
+        let mut due: Vec<(u32, OldBooks)> = books
+            .old()
+            .filter(|(epoch, _)| !chain.is_winding(*epoch))
+            .map(|(epoch, old)| (epoch, old.clone()))
+            .collect();
+        let epoch = self.machine.root().network.params.params_version;
+        let is_closing = chain.contract.as_ref().is_some_and(|(s, _)| s.phase != Phase::Normal);
+        if is_closing && !chain.is_winding(epoch) {
+            due.push((epoch, books.closing()));
+        }
+        for (epoch, old) in due {
+            self.wind(epoch, &old);
         }
     }
 
@@ -156,15 +168,28 @@ impl Turn {
             }
         }
         if state.phase != Phase::Normal {
-            let epoch = self.machine.root().network.params.params_version;
-            let is_winding = self.chain.as_ref().is_none_or(|chain| chain.is_winding(epoch));
-            if is_caught_up && !is_winding {
-                let closing = self.machine.books().closing();
-                self.wind(epoch, &closing);
-            }
             return;
         }
+        if is_caught_up {
+            self.fill_stake(state);
+        }
         self.withdraw_when_due(state);
+    }
+
+    /// Fills the stake up, once for each contract and process: the next state may be older than
+    /// what was ordered.
+    fn fill_stake(&mut self, state: &ProxyState) {
+        let contract = self.machine.contract();
+        let Some(chain) = &mut self.chain else { return };
+        let missing = chain.config().stake.saturating_sub(state.stake);
+        if std::mem::replace(&mut chain.is_staked, true) || missing == Nanoton::ZERO {
+            return;
+        }
+        let query_id = own_label(contract, 1);
+        match deposit(contract, chain.hand.address(), missing, query_id) {
+            Ok(order) => chain.order(order, Purpose::Request("fill the stake up")),
+            Err(fault) => tracing::error!(%fault, "a deposit cannot be written"),
+        }
     }
 
     /// Sends what the proxy has earned to its owner when it is enough.
@@ -176,8 +201,7 @@ impl Turn {
             return;
         }
         // One at a time: the purse knows it by its label.
-        let [a, b, c, d, e, f, g, h, ..] = contract.hash;
-        let query_id = !u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let query_id = own_label(contract, 2);
         match withdrawal(contract, chain.hand.address(), query_id) {
             Ok(order) => chain.order(order, Purpose::Request("withdraw what was earned")),
             Err(fault) => tracing::error!(%fault, "a withdrawal cannot be written"),
@@ -261,7 +285,7 @@ impl Turn {
         };
         match WindDown::new(self.machine.identity().clone(), Arc::new(root), old) {
             Ok(machine) => chain.wind(epoch, machine),
-            Err(fault) => tracing::error!(epoch, %fault, "an old contract cannot be wound down"),
+            Err(fault) => chain.cannot_wind(epoch, &fault.to_string()),
         }
     }
 
@@ -355,4 +379,10 @@ impl Turn {
         self.wind(epoch, &closing);
         Ok("closing: every client is refunded and every worker paid, see /jsonstats".to_owned())
     }
+}
+
+/// The label of what this node orders from its own contract by itself: one at a time of a kind.
+fn own_label(contract: Address, kind: u64) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = contract.hash;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ kind
 }

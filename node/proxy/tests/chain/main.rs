@@ -140,9 +140,15 @@ async fn from_the_deposit_to_the_last_coin() {
 async fn a_closing_client_is_refunded_and_a_restart_knows_everybody() {
     let run = async {
         let town = Town::found().await;
-        let site = Site::on(&town);
+        let mut site = Site::on(&town);
+        site.config.stake = Nanoton(TON);
         let node = site.start().await;
         node.ready().await;
+        let contract = site.contract(&town).await;
+        let has_stake = async || {
+            town.proxy_state(contract).await.is_some_and(|state| state.stake == Nanoton(TON))
+        };
+        town.until("the stake", has_stake).await;
         town.client_pays_in(&site, DEPOSIT).await;
         let working = tokio::spawn(serve(worker(&node, &site, 0).await));
         let mut client = node.client(&site, &town).await;
@@ -162,7 +168,6 @@ async fn a_closing_client_is_refunded_and_a_restart_knows_everybody() {
             town.client_state(&site).await.is_some_and(|state| state.phase == Phase::Closed)
         })
         .await;
-        let contract = site.contract(&town).await;
         let spent = 3 * TOKENS * PRICE;
         let client = town.client.address();
         town.until("the refund", async || {
@@ -170,6 +175,7 @@ async fn a_closing_client_is_refunded_and_a_restart_knows_everybody() {
         })
         .await;
         assert!(client_of(&node, &site, client, CLIENT_SECRET).await.is_none(), "closed is closed");
+        assert!(has_stake().await, "filled up once");
         node.stop().await;
     };
     tokio::time::timeout(DEADLINE, run).await.expect("in time");

@@ -271,7 +271,8 @@ fn root_state(owner: Address) -> RootState {
         proxy_delay_s: 2,
         client_delay_s: 1,
         min_proxy_stake: Nanoton(0),
-        min_client_stake: Nanoton(2 * TON),
+        // More than the longest test spends: no request waits for a charge.
+        min_client_stake: Nanoton(6 * TON),
     };
     RootState {
         owner,
