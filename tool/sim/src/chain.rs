@@ -18,9 +18,12 @@ use crate::plan::NodeId;
 use crate::world::{Event, PRICE, World};
 
 /// A client's first deposit.
-const DEPOSIT: u64 = 5_000_000_000;
-/// A client's stake, the least that the network asks for.
+pub(crate) const DEPOSIT: u64 = 6_000_000_000;
+/// A client's stake, the least that the network asks for: the part of its balance that stays when
+/// it withdraws, and what it may use between two charges.
 const STAKE: u64 = 1_000_000_000;
+/// What a client pays in later.
+pub(crate) const TOP_UP: u64 = STAKE;
 /// Pause before a message that did not go through is sent again.
 const RESEND_MS: u64 = 20_000;
 
@@ -43,8 +46,9 @@ pub(crate) enum Message {
 #[derive(Clone, Debug)]
 pub(crate) struct ClientContract {
     pub(crate) status: ClientStatus,
+    /// What it has, the stake included.
     pub(crate) balance: u64,
-    stake: u64,
+    pub(crate) stake: u64,
     pub(crate) used: u64,
     deposited: u64,
     paid: u64,
@@ -56,7 +60,7 @@ pub(crate) struct ClientContract {
 pub(crate) struct Contracts {
     last: Option<(u32, [u8; 32])>,
     pub(crate) clients: BTreeMap<AccountId, ClientContract>,
-    workers: BTreeMap<AccountId, u64>,
+    pub(crate) workers: BTreeMap<AccountId, u64>,
 }
 
 /// All contracts, and the weather.
@@ -202,6 +206,8 @@ impl World {
 
     /// A message is in a block.
     pub(crate) fn block(&mut self, p: u8, message: Message) {
+        let mirrored = self.contracts.is_some().then(|| message.clone());
+        let was_normal = self.is_normal(p, &message);
         if self.now_ms < self.chain.stalled_until_ms {
             let at_ms = self.chain.stalled_until_ms + 500;
             return self.at(at_ms, Event::Block { proxy: p, message });
@@ -221,7 +227,7 @@ impl World {
                     balance: DEPOSIT,
                     stake: STAKE,
                     used: 0,
-                    deposited: DEPOSIT + STAKE,
+                    deposited: DEPOSIT,
                     paid: 0,
                     refunded: 0,
                 });
@@ -230,17 +236,35 @@ impl World {
             }
             Message::TopUp { client } => self.change_client(p, client, |contract| {
                 if contract.status == ClientStatus::Normal {
-                    contract.balance += STAKE;
-                    contract.deposited += STAKE;
+                    contract.balance += TOP_UP;
+                    contract.deposited += TOP_UP;
                 }
             }),
-            Message::Close { client } => self.change_client(p, client, |contract| {
-                if contract.status == ClientStatus::Normal {
-                    contract.status = ClientStatus::Closing;
-                }
-            }),
+            Message::Close { client } => {
+                let keeps = self.mutant == Some(Mutant::CloseKeepsFree);
+                self.change_client(p, client, |contract| {
+                    if contract.status == ClientStatus::Normal {
+                        contract.status = ClientStatus::Closing;
+                        let free = contract.balance.saturating_sub(contract.stake);
+                        let free = if keeps { 0 } else { free };
+                        contract.balance -= free;
+                        contract.refunded += free;
+                    }
+                });
+            }
             Message::Post { client, body } => self.post(p, client, &body),
         }
+        if let Some(message) = mirrored {
+            self.mirror(p, &message, was_normal);
+        }
+    }
+
+    /// Whether the client that a message is about has an open contract.
+    fn is_normal(&self, p: u8, message: &Message) -> bool {
+        let Message::Close { client } = message else { return true };
+        let id = account(crate::client::owner(*client));
+        let contract = self.chain.contracts[usize::from(p)].clients.get(&id);
+        contract.is_some_and(|contract| contract.status == ClientStatus::Normal)
     }
 
     /// Whether a client has a contract at a proxy.
@@ -317,20 +341,18 @@ impl World {
             let text = format!("proxy {p} charges {tokens}, on disk are {limit}");
             return self.fail("charged above the books", text);
         }
-        if pays > contract.balance + contract.stake {
+        if pays > contract.balance {
             let text = format!("{id:?} owes {pays}, has {}", contract.balance);
             return self.fail("a client cannot pay", text);
         }
-        let from_stake = pays.saturating_sub(contract.balance);
-        contract.balance -= pays - from_stake;
-        contract.stake -= from_stake;
+        contract.balance -= pays;
         (contract.used, contract.paid) = (tokens, contract.paid + pays);
         if kind == PaymentKind::ClientGrantRefund {
-            contract.refunded += contract.balance + contract.stake;
-            (contract.balance, contract.stake) = (0, 0);
+            contract.refunded += contract.balance;
+            contract.balance = 0;
             contract.status = ClientStatus::Closed;
         }
-        let sheet = contract.balance + contract.stake + contract.paid + contract.refunded;
+        let sheet = contract.balance + contract.paid + contract.refunded;
         if sheet != contract.deposited || contract.paid != contract.used * PRICE {
             let text = format!("{id:?}: {contract:?}");
             return self.fail("balance sheet of a contract", text);
@@ -369,7 +391,7 @@ impl World {
             let id = account(crate::client::owner(c));
             let contracts = &self.chain.contracts[usize::from(p)];
             let Some(contract) = contracts.clients.get(&id).cloned() else { continue };
-            if contract.balance < 2 * STAKE && contract.status == ClientStatus::Normal {
+            if contract.balance < 3 * STAKE && contract.status == ClientStatus::Normal {
                 self.send_to_chain(p, Message::TopUp { client: c });
             }
             let books = self.clients[usize::from(c)].books.channels.channels();

@@ -10,6 +10,7 @@ use cocoon_role_client::{
 use cocoon_session::Event as Heard;
 use cocoon_units::{Address, Coefficient, RequestId, Secret, SecretBytes, Tokens};
 
+use crate::contracts::{Purse, wallet_address};
 use crate::mutant::Mutant;
 use crate::net::PEER;
 use crate::node::Base;
@@ -54,7 +55,7 @@ pub(crate) enum End {
 
 /// The client's account and address.
 pub(crate) fn owner(c: u8) -> Address {
-    Address::new(0, [0x20 + c; 32])
+    wallet_address(Purse::Client(c))
 }
 
 /// What a worker says in the n-th part of an answer.

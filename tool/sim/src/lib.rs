@@ -23,12 +23,14 @@
 mod chain;
 mod chance;
 mod client;
+mod contracts;
 mod disk;
 mod ending;
 mod faults;
 mod hold;
 mod liar;
 mod log;
+mod mirror;
 mod mutant;
 mod net;
 mod node;

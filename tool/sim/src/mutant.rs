@@ -87,6 +87,17 @@ mutants! {
     ChargeNotCumulative = "charge-not-cumulative",
     /// The chain does not check who signed.
     ChainBelieves = "chain-believes",
+    /// The model of the contracts keeps what a closing client may take out at once; only the
+    /// contracts beside it know better.
+    CloseKeepsFree = "close-keeps-free",
+}
+
+impl Mutant {
+    /// Whether only the contracts beside their model show it.
+    #[must_use]
+    pub fn needs_contracts(self) -> bool {
+        self == Self::CloseKeepsFree
+    }
 }
 
 impl fmt::Display for Mutant {

@@ -13,6 +13,7 @@ use cocoon_units::{Address, Nanoton};
 use ed25519_dalek::SigningKey;
 
 use crate::chance::Chance;
+use crate::contracts::{Purse, wallet_address};
 use crate::hold::Hold;
 use crate::mutant::Mutant;
 use crate::net::PROXY;
@@ -42,7 +43,7 @@ pub(crate) fn identity(p: u8) -> Identity {
     Identity {
         owner: Address::new(0, [1; 32]),
         root: Address::new(0, [0; 32]),
-        wallet: Address::new(0, [0x60 + p; 32]),
+        wallet: wallet_address(Purse::Proxy(p)),
         key: SigningKey::from_bytes(&[0x10 + p; 32]),
         is_test: true,
         is_testnet: false,

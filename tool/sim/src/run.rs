@@ -16,11 +16,13 @@ pub struct Options {
     pub steps_max: u64,
     /// Keep the log.
     pub keep_log: bool,
+    /// Run the compiled contracts beside their model, in worlds with a chain.
+    pub contracts: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mutant: None, steps_max: u64::MAX, keep_log: false }
+        Self { mutant: None, steps_max: u64::MAX, keep_log: false, contracts: false }
     }
 }
 
@@ -43,6 +45,8 @@ pub struct Outcome {
     pub failed: u64,
     /// Lives of processes that ended in a crash.
     pub crashes: u64,
+    /// Messages that the contracts beside their model took.
+    pub contract_messages: u64,
 }
 
 /// Plays a plan.
@@ -50,7 +54,7 @@ pub struct Outcome {
 /// # Errors
 /// The world could not be made: a bug of the simulator.
 pub fn run(plan: Plan, options: Options) -> Result<Outcome, String> {
-    let mut world = World::new(plan, options.mutant, options.keep_log)?;
+    let mut world = World::new(plan, options)?;
     world.play(options.steps_max);
     let ends = world.truth.ends.values();
     let answered = ends.clone().filter(|end| **end == End::Whole).count() as u64;
@@ -65,6 +69,7 @@ pub fn run(plan: Plan, options: Options) -> Result<Outcome, String> {
         answered,
         failed: ends.count() as u64 - answered,
         crashes,
+        contract_messages: world.contracts.map_or(0, |contracts| contracts.messages),
         log: world.log,
         plan: world.plan,
     })

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cocoon_contract::address::ProxyIdentity;
+use cocoon_contract::code::Codes;
 use cocoon_contract::pseudo::PseudoRoot;
 use cocoon_contract::root::RootState;
 use cocoon_role_proxy::ChainFact;
@@ -13,17 +15,21 @@ use cocoon_units::{Address, Nanoton, RequestId};
 use crate::chain::{Chain, Contracts, Message};
 use crate::chance::Chance;
 use crate::client::{ClientNode, End};
+use crate::contracts::Contracts as RealContracts;
 use crate::log::{Entry, Log};
 use crate::mutant::Mutant;
 use crate::net::{Link, PEER};
 use crate::plan::{Ask, NodeId, Plan};
 use crate::proxy::ProxyNode;
+use crate::run::Options;
 use crate::truth::Truth;
 use crate::violation::Violation;
 use crate::worker::WorkerNode;
 
 /// Price of an adjusted token in nanoTON: high, so that stakes and charges matter in minutes.
 pub(crate) const PRICE: u64 = 1_000_000;
+/// A worker's part of it.
+pub(crate) const FEE: u64 = PRICE / 10 * 9;
 /// Pause between two looks at the clock.
 const TICK_MS: u64 = 1_000;
 /// Numbers of the requests that the end of a run asks.
@@ -68,6 +74,8 @@ pub(crate) struct World {
     dialled: BTreeMap<u64, u8>,
     pub(crate) parted: BTreeMap<(NodeId, u8), u64>,
     pub(crate) chain: Chain,
+    /// The contracts beside their model, where they run too.
+    pub(crate) contracts: Option<Box<RealContracts>>,
     pub(crate) root: Arc<RootState>,
     /// Client contracts that were asked to close, by client and proxy.
     pub(crate) closing: BTreeSet<(u8, u8)>,
@@ -87,18 +95,34 @@ pub(crate) fn root(version: u32, params_version: u32) -> Result<Arc<RootState>, 
         version,
         params_version,
         price_per_token: Nanoton(PRICE),
-        worker_fee_per_token: Nanoton(PRICE / 10 * 9),
+        worker_fee_per_token: Nanoton(FEE),
         proxy_code_hex: String::new(),
         worker_code_hex: String::new(),
         client_code_hex: String::new(),
         owner: Address::new(0, [3; 32]),
     };
-    root.root_state().map(Arc::new).map_err(|fault| fault.to_string())
+    let mut root = root.root_state().map_err(|fault| fault.to_string())?;
+    // The contracts that are compiled read this structure only.
+    root.network.params.struct_version = 3;
+    root.network.codes = Codes::ours().map_err(|fault| fault.to_string())?;
+    Ok(Arc::new(root))
+}
+
+fn real_contracts(root: &RootState, proxies: u8) -> Result<RealContracts, String> {
+    let identity = |p| {
+        let identity = crate::proxy::identity(p);
+        let public_key = identity.public_key();
+        ProxyIdentity { owner: identity.owner, public_key, root: identity.root }
+    };
+    RealContracts::new(root.network.clone(), (0..proxies).map(identity).collect())
 }
 
 impl World {
-    pub(crate) fn new(plan: Plan, mutant: Option<Mutant>, keep_log: bool) -> Result<Self, String> {
+    pub(crate) fn new(plan: Plan, options: Options) -> Result<Self, String> {
         let root = root(1, 1)?;
+        let contracts = (options.contracts && plan.real_chain)
+            .then(|| real_contracts(&root, plan.proxies).map(Box::new))
+            .transpose()?;
         let chance = Chance::of(plan.seed, "world", 0);
         let workers = (0..plan.workers).map(|w| WorkerNode::new(w, plan.proxies, &root));
         let workers: Option<Vec<_>> = workers.collect();
@@ -110,13 +134,14 @@ impl World {
                 contracts: vec![Contracts::default(); plan.proxies.into()],
                 ..Chain::default()
             },
-            mutant,
+            contracts,
+            mutant: options.mutant,
             now_ms: 0,
             queue: BTreeMap::new(),
             sequence: 0,
             steps: 0,
             chance,
-            log: Log::new(keep_log),
+            log: Log::new(options.keep_log),
             truth: Truth::default(),
             violation: None,
             links: BTreeMap::new(),

@@ -7,7 +7,8 @@ const SEEDS_MAX: u64 = 1_000;
 
 /// The first seed that finds a planted fault.
 fn finds(mutant: Mutant) -> Option<(u64, &'static str)> {
-    let options = Options { mutant: Some(mutant), ..Options::default() };
+    let contracts = mutant.needs_contracts();
+    let options = Options { mutant: Some(mutant), contracts, ..Options::default() };
     (0..SEEDS_MAX).find_map(|seed| {
         let outcome = run(Plan::of_seed(seed), options).expect("the world is made");
         outcome.violation.map(|violation| (seed, violation.rule))

@@ -26,6 +26,20 @@ fn every_promise_is_kept() {
 }
 
 #[test]
+fn the_contracts_agree_with_their_model() {
+    let options = Options { contracts: true, ..Options::default() };
+    let mut messages = 0;
+    for seed in 0..SEEDS / 3 {
+        let outcome = run(Plan::of_seed(seed), options).expect("the world is made");
+        if let Some(violation) = outcome.violation {
+            panic!("seed {seed}: {violation}; replay with: cocoon-sim --seed {seed} --contracts");
+        }
+        messages += outcome.contract_messages;
+    }
+    assert!(messages > 10 * SEEDS / 3, "{messages} messages");
+}
+
+#[test]
 fn equal_seeds_give_equal_runs() {
     for seed in 0..20 {
         let play = || run(Plan::of_seed(seed), Options::default()).expect("the world is made");

@@ -38,6 +38,9 @@ struct Arguments {
     /// Print no log on a replay, only its hash.
     #[arg(long)]
     brief: bool,
+    /// Run the compiled contracts beside their model, in worlds with a chain; slower.
+    #[arg(long)]
+    contracts: bool,
     /// Play on after failing seeds.
     #[arg(long)]
     keep_going: bool,
@@ -45,7 +48,12 @@ struct Arguments {
 
 impl Arguments {
     fn options(&self, keep_log: bool) -> Options {
-        Options { mutant: self.mutant, steps_max: self.steps.unwrap_or(u64::MAX), keep_log }
+        Options {
+            mutant: self.mutant,
+            steps_max: self.steps.unwrap_or(u64::MAX),
+            keep_log,
+            contracts: self.contracts,
+        }
     }
 }
 
@@ -123,6 +131,7 @@ struct Sums {
     answered: u64,
     failed: u64,
     crashes: u64,
+    contract_messages: u64,
     broken: u64,
 }
 
@@ -145,6 +154,7 @@ fn play_all(arguments: &Arguments, from: u64, to: u64) -> Result<()> {
         all.answered += sums.answered;
         all.failed += sums.failed;
         all.crashes += sums.crashes;
+        all.contract_messages += sums.contract_messages;
         all.broken += sums.broken;
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -153,6 +163,9 @@ fn play_all(arguments: &Arguments, from: u64, to: u64) -> Result<()> {
         "{} seeds, {} events, {} crashes, {} requests answered, {} ended otherwise",
         all.seeds, all.steps, all.crashes, all.answered, all.failed
     );
+    if arguments.contracts {
+        println!("{} messages to contracts, which agree with their model", all.contract_messages);
+    }
     println!(
         "{hours:.1} virtual hours in {seconds:.1} s: {:.0} virtual hours per hour",
         hours / seconds * 3_600.0
@@ -174,6 +187,7 @@ fn play_share(arguments: &Arguments, from: u64, to: u64, step: u64) -> Result<Su
         sums.answered += outcome.answered;
         sums.failed += outcome.failed;
         sums.crashes += outcome.crashes;
+        sums.contract_messages += outcome.contract_messages;
         if let Some(violation) = &outcome.violation {
             sums.broken += 1;
             if arguments.keep_going {
@@ -203,6 +217,7 @@ fn explain(arguments: &Arguments, seed: u64, rule: &str) -> Result<()> {
         list(plan.faults.iter().map(|(number, _)| *number).collect()),
         if plan.liar.is_none() && Plan::of_seed(seed).liar.is_some() { " --honest" } else { "" },
         arguments.mutant.map(|mutant| format!(" --mutant {mutant}")).unwrap_or_default()
+            + if arguments.contracts { " --contracts" } else { "" }
     );
     Ok(())
 }
