@@ -2,7 +2,7 @@
 
 use crate::boc;
 use crate::cell::Cell;
-use crate::message::{Body, peek};
+use crate::message::{Body, peek, read_comment};
 use crate::params::Params;
 use crate::payment::SignedPayment;
 use crate::root::RootState;
@@ -33,6 +33,7 @@ pub fn cell(cell: &Cell) {
         assert!(is_same, "{body:?} was written and read again as {again:?}");
     }
     let _ = peek(cell);
+    let _ = read_comment(cell);
     let _ = SignedPayment::parse(cell);
     let _ = Params::parse(cell);
     let _ = RootState::parse(cell);

@@ -233,6 +233,11 @@ impl LocalChain {
         self.accounts.get(&HashBytes(address.hash))
     }
 
+    /// All accounts, in no order.
+    pub fn accounts(&self) -> impl Iterator<Item = (Address, &ShardAccount)> {
+        self.accounts.iter().map(|(hash, state)| (Address::new(0, hash.0), state))
+    }
+
     /// Transactions of an account, newest first, at or before logical time `lt`.
     pub fn transactions(&self, address: Address, lt: u64) -> impl Iterator<Item = &Entry> {
         let account = HashBytes(address.hash);

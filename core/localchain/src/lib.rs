@@ -40,6 +40,7 @@ mod history;
 mod input;
 mod proof;
 mod queue;
+mod rehearsal;
 mod snapshot;
 mod update;
 
@@ -51,3 +52,4 @@ pub use getter::{GetterOutput, StackEntry, decode_stack, encode_stack, method_id
 pub use history::{Entry, Sealed};
 pub use input::{Input, Trouble};
 pub use proof::{bag_of, prove, prove_header, prove_whole, read_header};
+pub use rehearsal::{Act, Played, Rehearsal, assume_account};

@@ -5,9 +5,12 @@
 
 mod relay;
 
-use cocoon_localchain::{Genesis, Input, LocalChain, Refusal, StackEntry, Trouble, method_id};
-use cocoon_units::{Address, Nanoton};
+use cocoon_localchain::{
+    Act, Genesis, Input, LocalChain, Refusal, Rehearsal, StackEntry, Trouble, method_id,
+};
+use cocoon_units::{Address, Nanoton, UnixSeconds};
 use relay::{PAY_FEES, address, order, transfer};
+use tycho_types::boc::Boc;
 use tycho_types::cell::HashBytes;
 use tycho_types::models::{
     AccountStatus, Block, ShardIdent, ShardStateUnsplit, TxInfo, ValidatorSet,
@@ -78,6 +81,49 @@ fn bounces_come_back() {
     let after = balance(&chain, address(1));
     assert!(before - after < 10_000_000, "only fees are gone: {before} {after}");
     assert_eq!(balance(&chain, nobody), 0);
+}
+
+#[test]
+fn what_is_rehearsed_is_what_happens() {
+    let mut chain = begin();
+    deployed(&mut chain, 1, 10);
+    deployed(&mut chain, 2, 3);
+    let nobody = Address::new(0, [9; 32]);
+    for (salt, to, value, bounce) in [
+        (1, address(2), 1_234_567_890, true),
+        (2, nobody, 500_000_000, true),
+        (3, nobody, 7, false),
+    ] {
+        let message = order(1, transfer(to, value, bounce), PAY_FEES, salt, false);
+        let due = UnixSeconds((chain.last_ms() + BEAT_MS) / 1000);
+        let mut rehearsal =
+            Rehearsal::new(due, chain.shard_head().end_lt + 1_000_000, false).unwrap();
+        rehearsal.put(Boc::decode(&message).unwrap()).unwrap();
+        let mut played = 0;
+        loop {
+            match rehearsal.next().unwrap() {
+                Act::Needs(account) => {
+                    rehearsal.know(account, chain.account(account).cloned()).unwrap();
+                }
+                Act::Played(_) => played += 1,
+                Act::Done => break,
+            }
+        }
+        chain.submit(&message).unwrap();
+        assert_eq!(beat(&mut chain), played);
+        for account in [address(1), to] {
+            let expected =
+                rehearsal.account(account).and_then(|state| state.load_account().unwrap());
+            let expected = expected.map_or(0, |account| account.balance.tokens.into_inner());
+            assert_eq!(balance(&chain, account), expected, "{account} after order {salt}");
+        }
+    }
+    let mut rehearsal = Rehearsal::new(UnixSeconds(BEGIN_MS / 1000), 1, false).unwrap();
+    let stranger = order(5, transfer(nobody, 1, false), PAY_FEES, 0, false);
+    rehearsal.put(Boc::decode(&stranger).unwrap()).unwrap();
+    assert!(matches!(rehearsal.next(), Ok(Act::Needs(_))));
+    rehearsal.know(address(5), None).unwrap();
+    assert!(matches!(rehearsal.next(), Err(Refusal::NotAccepted(_))));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use cocoon_units::{Address, Nanoton, UnixSeconds};
 use tycho_types::cell::Cell;
 use tycho_types::error::Error;
-use tycho_types::models::{AccountState, ShardAccount};
+use tycho_types::models::{AccountState, ShardAccount, StateInit};
+
+use crate::ChainFault;
 
 /// Whether an account exists and has code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,25 @@ impl Account {
             }
         }
         Ok(result)
+    }
+
+    /// The record in the shard as far as the parts tell; `None` when the account does not exist.
+    pub(crate) fn assume_shard(self, server: &str) -> Result<Option<ShardAccount>, ChainFault> {
+        let refuse = |reason: String| ChainFault::Refused { server: server.to_owned(), reason };
+        let state = match self.status {
+            AccountStatus::Absent => return Ok(None),
+            AccountStatus::Uninit => AccountState::Uninit,
+            AccountStatus::Active => {
+                let (code, data) = (self.code, self.data);
+                AccountState::Active(StateInit { code, data, ..StateInit::default() })
+            }
+            AccountStatus::Frozen => return Err(refuse("the account is frozen".to_owned())),
+        };
+        let balance = u128::from(self.balance.0);
+        let last_lt = self.last.map_or(0, |last| last.lt);
+        cocoon_localchain::assume_account(self.address, balance, state, last_lt, self.head.time)
+            .map(Some)
+            .map_err(|fault| refuse(fault.to_string()))
     }
 }
 

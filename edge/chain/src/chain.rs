@@ -3,6 +3,7 @@
 use cocoon_localchain::{GetterOutput, StackEntry};
 use cocoon_units::Address;
 use futures_util::future::BoxFuture;
+use tycho_types::models::ShardAccount;
 
 use crate::account::{Account, Head};
 use crate::{ChainFault, TransactionRecord};
@@ -46,6 +47,29 @@ pub trait Chain: Send + Sync {
         after_lt: u64,
         limit: usize,
     ) -> Answer<'_, Vec<TransactionRecord>>;
+
+    /// The last transactions of an account, newest first, at most `limit`. Fewer come when the
+    /// history ends or is no longer kept.
+    fn recent_transactions(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Answer<'_, Vec<TransactionRecord>> {
+        Box::pin(async move {
+            let mut found = self.transactions_since(address, 0, usize::MAX).await?;
+            found.reverse();
+            found.truncate(limit);
+            Ok(found)
+        })
+    }
+
+    /// The account's whole record in its shard, with what it owes for storage; `None` when it
+    /// does not exist. This is what a message is rehearsed on. A server that gives only the parts
+    /// of it leaves the rest assumed ([`cocoon_localchain::assume_account`]): storage fees may
+    /// then be missing.
+    fn shard_account(&self, address: Address) -> Answer<'_, Option<ShardAccount>> {
+        Box::pin(async move { self.account(address, None).await?.assume_shard(&self.name()) })
+    }
 
     /// Sends an external message (a bag of cells); returns the hash of its cell. An answer means
     /// that the network took the message, not that it was processed: look for its transaction.

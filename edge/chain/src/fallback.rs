@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cocoon_localchain::{GetterOutput, StackEntry};
 use cocoon_units::Address;
 use futures_util::future::BoxFuture;
+use tycho_types::models::ShardAccount;
 
 use crate::account::{Account, Head};
 use crate::chain::{Answer, Chain, Trust};
@@ -88,6 +89,18 @@ impl Chain for Fallback {
         limit: usize,
     ) -> Answer<'_, Vec<TransactionRecord>> {
         Box::pin(self.ask(move |chain| chain.transactions_since(address, after_lt, limit)))
+    }
+
+    fn recent_transactions(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Answer<'_, Vec<TransactionRecord>> {
+        Box::pin(self.ask(move |chain| chain.recent_transactions(address, limit)))
+    }
+
+    fn shard_account(&self, address: Address) -> Answer<'_, Option<ShardAccount>> {
+        Box::pin(self.ask(move |chain| chain.shard_account(address)))
     }
 
     fn send(&self, message: Vec<u8>) -> Answer<'_, [u8; 32]> {

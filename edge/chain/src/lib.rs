@@ -40,3 +40,4 @@ pub use node::{BEAT_MS, LocalNode, NodeConfig};
 pub use record::{MessageRecord, TransactionRecord};
 pub use serve::{ServeConfig, Serving, serve};
 pub use toncenter::{Toncenter, decode_account};
+pub use tycho_types::models::ShardAccount;

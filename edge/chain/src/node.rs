@@ -11,6 +11,7 @@ use cocoon_units::{Address, Nanoton, UnixSeconds};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tycho_types::models::ShardAccount;
 
 use crate::account::{Account, Head};
 use crate::chain::{Answer, Chain, Trust};
@@ -268,11 +269,15 @@ impl Shared {
 async fn beat(shared: std::sync::Weak<Shared>, period: Duration) {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // A chain whose clock was made to jump goes on from there.
+    let mut ahead_ms = 0_u64;
     loop {
         interval.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         let last_ms = shared.lock().chain.last_ms();
-        let now_ms = wall_clock_ms().max(last_ms);
+        let wall_ms = wall_clock_ms();
+        ahead_ms = ahead_ms.max(last_ms.saturating_sub(wall_ms));
+        let now_ms = wall_ms.saturating_add(ahead_ms).max(last_ms);
         if let Err(fault) = shared.apply(&Input::Tick { now_ms }) {
             tracing::error!(error = &fault as &dyn std::error::Error, "the local chain stops");
             return;
@@ -315,6 +320,28 @@ impl Chain for LocalNode {
         limit: usize,
     ) -> Answer<'_, Vec<TransactionRecord>> {
         Box::pin(async move { self.read_transactions(address, after_lt, limit) })
+    }
+
+    fn recent_transactions(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Answer<'_, Vec<TransactionRecord>> {
+        Box::pin(async move {
+            let cells: Vec<_> = self.read(|chain| {
+                let entries = chain.transactions(address, u64::MAX).take(limit);
+                entries.map(|entry| entry.transaction.inner().clone()).collect()
+            });
+            let read = |cell| TransactionRecord::from_cell(cell, address.workchain);
+            cells.into_iter().map(read).collect::<Result<_, _>>().map_err(|error| {
+                ChainFault::Refused { server: LOCAL.to_owned(), reason: error.to_string() }
+            })
+        })
+    }
+
+    fn shard_account(&self, address: Address) -> Answer<'_, Option<ShardAccount>> {
+        let state = self.read(|chain| chain.account(address).cloned());
+        Box::pin(async move { Ok(state) })
     }
 
     fn send(&self, message: Vec<u8>) -> Answer<'_, [u8; 32]> {

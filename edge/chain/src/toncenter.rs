@@ -19,6 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tycho_types::boc::Boc;
 use tycho_types::cell::Cell;
+use tycho_types::models::ShardAccount;
 
 use crate::account::{Account, AccountStatus, Head, TransactionId};
 use crate::chain::{Answer, Chain, Trust};
@@ -231,6 +232,49 @@ impl Toncenter {
         Ok(walked)
     }
 
+    /// Walks back from the newest, checking the links; stops where the server stops.
+    async fn fetch_recent(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Vec<TransactionRecord>, ChainFault> {
+        let mut walked: Vec<TransactionRecord> = Vec::new();
+        while walked.len() < limit.min(WALK_MAX) {
+            let from = walked.last().and_then(|record| record.previous);
+            if !walked.is_empty() && from.is_none() {
+                break;
+            }
+            let page = self.fetch_page(address, from, 0).await?;
+            if page.is_empty() {
+                break;
+            }
+            for record in page {
+                let expected = walked.last().and_then(|newer| newer.previous);
+                if expected.is_some_and(|expected| expected != record.id) {
+                    return Err(self.odd("a link between transactions"));
+                }
+                walked.push(record);
+            }
+        }
+        walked.truncate(limit);
+        Ok(walked)
+    }
+
+    /// The record in the shard; servers that do not know the method leave it to be assumed.
+    async fn fetch_shard(&self, address: Address) -> Result<Option<ShardAccount>, ChainFault> {
+        let params = json!({"address": address.to_raw()});
+        let answer = match self.call("getShardAccountCell", params).await {
+            Err(ChainFault::Refused { .. }) => {
+                return self.fetch_account(address, None).await?.assume_shard(&self.name());
+            }
+            answer => answer?,
+        };
+        let cell = read_cell(answer.get("bytes")).ok_or_else(|| self.odd("the account's cell"))?;
+        let state = cell.parse::<ShardAccount>().map_err(|_| self.odd("the account's cell"))?;
+        let exists = state.load_account().map_err(|_| self.odd("the account's cell"))?.is_some();
+        Ok(exists.then_some(state))
+    }
+
     async fn ask_getter(
         &self,
         address: Address,
@@ -276,6 +320,18 @@ impl Chain for Toncenter {
         limit: usize,
     ) -> Answer<'_, Vec<TransactionRecord>> {
         Box::pin(self.fetch_since(address, after_lt, limit))
+    }
+
+    fn recent_transactions(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Answer<'_, Vec<TransactionRecord>> {
+        Box::pin(self.fetch_recent(address, limit))
+    }
+
+    fn shard_account(&self, address: Address) -> Answer<'_, Option<ShardAccount>> {
+        Box::pin(self.fetch_shard(address))
     }
 
     fn send(&self, message: Vec<u8>) -> Answer<'_, [u8; 32]> {

@@ -69,6 +69,13 @@ async fn check_chain(chain: &dyn Chain, node: &LocalNode) {
     let some = chain.transactions_since(address(1), start_lt, 3).await.unwrap();
     assert_eq!(some, records[..3]);
     assert!(chain.transactions_since(address(7), 0, 3).await.unwrap().is_empty());
+    let mut recent = chain.recent_transactions(address(1), 35).await.unwrap();
+    recent.reverse();
+    assert_eq!(recent, records[5..]);
+    assert!(chain.recent_transactions(address(7), 3).await.unwrap().is_empty());
+    let whole = node.read(|chain| chain.account(address(1)).cloned());
+    assert_eq!(chain.shard_account(address(1)).await.unwrap(), whole);
+    assert_eq!(chain.shard_account(address(7)).await.unwrap(), None);
 
     // The friend has no code: its transactions are recorded as aborted.
     let friends = chain.transactions_since(friend, 0, 1).await.unwrap();

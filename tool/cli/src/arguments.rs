@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 use crate::books::BooksCommand;
+use crate::money::arguments::{ChainCommand, ChannelCommand, RootCommand, WalletCommand};
 
 /// Cocoon: private AI from a network of attested machines, paid by the token.
 ///
@@ -22,9 +23,44 @@ Examples:
   cocoon chat \"What is attestation?\"           one question
   cocoon worker --config worker.toml           earn with this machine's GPU
   cocoon gateway --config gateway.toml         an OpenAI endpoint in front of the network
+  cocoon wallet new                            a wallet for TON; try it with cocoon chain
 
 Settings come from defaults, then the configuration file, then COCOON_* variables, then flags; a
 later one wins. Exit codes: 0 done, 1 failed, 2 a mistake in the command or its settings.";
+
+const WALLET_EXAMPLES: &str = "\
+Try it for free, on a chain of your own:
+  cocoon chain &                       a local TON network
+  cocoon wallet new                    24 new words, sealed under a passphrase
+  cocoon chain faucet main 100         make-believe coins
+  cocoon wallet send UQ... 1.5         0.5 s later they are there
+  cocoon wallet history
+
+With real coins say --chain mainnet, and fund the wallet: cocoon wallet receive --chain mainnet";
+
+const CHANNEL_EXAMPLES: &str = "\
+ADDRESS is a contract, or the proxy contract it belongs to. Every command says what it costs and
+what comes back before it acts; --dry-run shows the exact outcome and sends nothing.
+
+  cocoon channel open PROXY --deposit 20       as a client: contract and first deposit
+  cocoon channel status PROXY                  what is there, what comes next
+  cocoon channel topup PROXY 5                 5 TON more
+  cocoon channel withdraw PROXY                take back what exceeds the stake
+  cocoon channel close PROXY --wait            everything back, through the delay
+  cocoon channel topup PROXY 10 --role proxy   add to a proxy's stake
+  cocoon channel withdraw PROXY --role proxy   a proxy's earnings to its owner
+
+A node does all of this by itself while it runs; by hand it is for looking, leaving, and for when a
+node is gone.";
+
+const CHAIN_EXAMPLES: &str = "\
+Examples:
+  cocoon chain                                 run one, in memory
+  cocoon chain --data-dir ./chain              run one that is kept
+  cocoon chain explore                         accounts of the running one, newest first
+  cocoon chain explore ADDRESS --chain mainnet one account of TON itself
+  cocoon chain faucet main 100                 coins for the wallet \"main\"
+  cocoon chain advance 2d                      let two days pass";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -40,7 +76,7 @@ pub(crate) enum Command {
     Worker(RoleOptions),
     /// Run the embedded model server.
     Engine(EngineOptions),
-    /// Run a local TON network: toncenter's API, a lite server, a faucet.
+    /// Run a local TON network (toncenter's API, lite server, faucet), or look into a chain.
     Chain(ChainOptions),
     /// Check or export the books of a node that does not run.
     #[command(subcommand)]
@@ -53,6 +89,15 @@ pub(crate) enum Command {
     ImageHash(crate::evidence::ImageHashOptions),
     /// Say which bytes a model is: hash, verify, pack.
     Model(crate::model::ModelOptions),
+    /// Wallets: make, fund, send.
+    #[command(subcommand, after_help = WALLET_EXAMPLES)]
+    Wallet(WalletCommand),
+    /// Channels: the contracts through which requests are paid. Open, top up, withdraw, close.
+    #[command(subcommand, after_help = CHANNEL_EXAMPLES)]
+    Channel(ChannelCommand),
+    /// The registry of a network: see it, compare versions, propose and apply changes.
+    #[command(subcommand)]
+    Root(RootCommand),
     /// Print a completion script for a shell.
     Completions {
         /// bash, zsh, fish, elvish or powershell.
@@ -203,7 +248,10 @@ pub(crate) struct EngineOptions {
 
 /// Options of `cocoon chain`.
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = CHAIN_EXAMPLES)]
 pub(crate) struct ChainOptions {
+    #[command(subcommand)]
+    pub(crate) command: Option<ChainCommand>,
     /// Where the HTTP interface listens; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub(crate) http: std::net::SocketAddr,
@@ -218,4 +266,42 @@ pub(crate) struct ChainOptions {
     pub(crate) block_ms: Option<u64>,
     #[command(flatten)]
     pub(crate) process: ProcessOptions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    /// Words of a line, with double quotes around those that hold spaces.
+    fn words(line: &str) -> Vec<String> {
+        let outside_and_inside = line.split('"').enumerate();
+        outside_and_inside
+            .flat_map(|(number, part)| match number % 2 {
+                0 => part.split_whitespace().map(str::to_owned).collect(),
+                _ => vec![part.to_owned()],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_command_in_the_page_about_money_can_be_typed() {
+        let page = include_str!("../../../docs/money.md");
+        let lines: Vec<_> = page
+            .lines()
+            .map(|line| line.trim().trim_end_matches(" &"))
+            .filter(|line| line.starts_with("cocoon "))
+            .collect();
+        assert!(lines.len() > 30, "{} commands", lines.len());
+        for line in lines {
+            if let Err(fault) = Arguments::try_parse_from(words(line)) {
+                panic!("{line}: {fault}");
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod chat;
 mod evidence;
 mod http_get;
 mod model;
+mod money;
 mod roles;
 mod router;
 mod up;
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
         Command::Router(options) => router::run(&options),
         Command::GenCert(options) => evidence::gen_cert(&options),
         Command::ImageHash(options) => evidence::image_hash(&options),
+        Command::Wallet(command) => money::wallet::run_command(command),
+        Command::Channel(command) => money::channel::run_command(command),
+        Command::Root(command) => money::root::run_command(command),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "cocoon", &mut std::io::stdout());

@@ -1,11 +1,13 @@
 //! Message bodies (protocol notes 1).
 
 mod client;
+mod comment;
 mod proxy;
 mod root;
 mod worker;
 
 pub use client::{ClientAction, ClientRequest};
+pub use comment::{COMMENT_LEN_MAX, comment, read_comment};
 pub use proxy::{
     ClientNotice, ClientPayload, ClientSnapshot, ProxyAction, ProxyRequest, WorkerNotice,
     WorkerPayout,

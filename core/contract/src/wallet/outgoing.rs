@@ -59,11 +59,23 @@ impl Outgoing {
     /// # Errors
     /// [`Fault::Build`] when body or state is too deep.
     pub fn cell(&self, layout: Layout) -> Result<Cell, Fault> {
-        let writer = Writer::new(WHAT)
-            .uint(if self.bounce { 0b01_1000 } else { 0b01_0000 }, 6)
-            .address(&self.to)
-            .coins(self.value)
-            .zeros(105);
+        let flags = if self.bounce { 0b01_1000 } else { 0b01_0000 };
+        self.rest(Writer::new(WHAT).uint(flags, 6), layout)
+    }
+
+    /// The message as it arrives, with its sender: for rehearsals. Chains fill the sender in by
+    /// themselves.
+    ///
+    /// # Errors
+    /// [`Fault::Build`] when body or state is too deep.
+    pub fn cell_from(&self, source: &Address, layout: Layout) -> Result<Cell, Fault> {
+        let flags = if self.bounce { 0b0110 } else { 0b0100 };
+        self.rest(Writer::new(WHAT).uint(flags, 4).address(source), layout)
+    }
+
+    /// All after the sender.
+    fn rest(&self, writer: Writer, layout: Layout) -> Result<Cell, Fault> {
+        let writer = writer.address(&self.to).coins(self.value).zeros(105);
         let writer = match (&self.state_init, layout) {
             (None, _) => writer.bit(false),
             (Some(init), Layout::References) => writer.uint(0b11, 2).reference(init.cell()?),

@@ -65,6 +65,34 @@ fn describe(node: &LocalNode) -> Value {
     })
 }
 
+/// Most accounts listed at once.
+const ACCOUNTS_MAX: usize = 1000;
+
+/// The accounts that moved last, newest first; `limit` at most.
+pub(crate) async fn accounts(
+    State(node): State<Arc<LocalNode>>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let outcome = Params::read(query.as_deref(), &[]).and_then(|params| {
+        let limit = params.number("limit")?.unwrap_or(ACCOUNTS_MAX).min(ACCOUNTS_MAX);
+        Ok(list(&node, limit))
+    });
+    answer(outcome, None)
+}
+
+fn list(node: &LocalNode, limit: usize) -> Value {
+    let mut accounts: Vec<_> = node.read(|chain| {
+        chain.accounts().map(|(address, state)| (state.last_trans_lt, address)).collect()
+    });
+    let total = accounts.len();
+    accounts.sort_unstable_by(|a, b| b.cmp(a));
+    let shown = accounts
+        .into_iter()
+        .take(limit)
+        .map(|(lt, address)| json!({"address": address.to_raw(), "last_lt": lt.to_string()}));
+    json!({"total": total, "accounts": shown.collect::<Vec<_>>()})
+}
+
 /// Sets the switches named; the others stay.
 pub(crate) async fn trouble(
     peer: ConnectInfo<SocketAddr>,

@@ -64,6 +64,7 @@ pub(crate) fn router(node: LocalNode, global_config: String) -> Router {
         .route("/api/v2/{method}", get(rest).post(rest).options(preflight))
         .route("/faucet", any(control::faucet))
         .route("/control/state", get(control::state))
+        .route("/control/accounts", get(control::accounts))
         .route("/control/trouble", any(control::trouble))
         .route("/control/tick", any(control::tick))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -120,6 +121,7 @@ fn call(node: &LocalNode, method: &str, params: &Params) -> Result<Value, ApiFau
     match method {
         "getAddressInformation" => query::address_information(node, params),
         "getExtendedAddressInformation" => query::extended_information(node, params),
+        "getShardAccountCell" => query::shard_account(node, params),
         "getAddressBalance" => query::address_balance(node, params),
         "getAddressState" => query::address_state(node, params),
         "getWalletInformation" => query::wallet_information(node, params),

@@ -4,8 +4,8 @@ use cocoon_localchain::{LocalChain, Sealed, StackEntry, method_id};
 use cocoon_units::{Address, AddressForm};
 use serde_json::{Value, json};
 use tycho_types::boc::Boc;
-use tycho_types::cell::HashBytes;
-use tycho_types::models::{BlockId, ShardIdent};
+use tycho_types::cell::{CellBuilder, HashBytes, Lazy};
+use tycho_types::models::{BlockId, OptionalAccount, ShardAccount, ShardIdent};
 
 use super::params::Params;
 use super::{ApiFault, forms};
@@ -84,6 +84,22 @@ pub(crate) fn extended_information(node: &LocalNode, params: &Params) -> Result<
         },
         "revision": 0,
     }))
+}
+
+/// The account as its shard records it, storage dues included.
+pub(crate) fn shard_account(node: &LocalNode, params: &Params) -> Result<Value, ApiFault> {
+    let address = params.address("address")?;
+    let state = node.read(|chain| chain.account(address).cloned());
+    let state = match state {
+        Some(state) => state,
+        None => ShardAccount {
+            account: Lazy::new(&OptionalAccount::EMPTY).map_err(ApiFault::chain)?,
+            last_trans_hash: HashBytes::ZERO,
+            last_trans_lt: 0,
+        },
+    };
+    let cell = CellBuilder::build_from(&state).map_err(ApiFault::chain)?;
+    Ok(json!({"@type": "tvm.cell", "bytes": forms::cell(&cell)}))
 }
 
 pub(crate) fn address_balance(node: &LocalNode, params: &Params) -> Result<Value, ApiFault> {

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tycho_types::boc::Boc;
 use tycho_types::cell::HashBytes;
-use tycho_types::models::{BlockId, BlockchainConfigParams, ShardIdent, StdAddr};
+use tycho_types::models::{BlockId, BlockchainConfigParams, ShardAccount, ShardIdent, StdAddr};
 
 use super::check::{self, ProofFault, ProvenAccount, Trusted};
 use super::global::{GlobalConfig, LiteServer};
@@ -361,6 +361,7 @@ impl LiteServers {
         server: &Server,
         address: Address,
         after_lt: u64,
+        limit: usize,
     ) -> Result<Vec<TransactionRecord>, ServerFault> {
         let (_, proven) = self.prove_account(server, address, None).await?;
         let Some(state) = proven.state else {
@@ -369,7 +370,7 @@ impl LiteServers {
         let account = AccountId { workchain: i32::from(address.workchain), id: address.hash };
         let mut next = (state.last_trans_lt, state.last_trans_hash);
         let mut walked = Vec::new();
-        while next.0 > after_lt && walked.len() < WALK_MAX {
+        while next.0 > after_lt && walked.len() < limit.min(WALK_MAX) {
             let (lt, hash) = (next.0, next.1.0);
             let query = Query::GetTransactions { count: PAGE, account, lt, hash };
             let page: TransactionList = server.ask(query).await?;
@@ -504,7 +505,7 @@ impl Chain for LiteServers {
     ) -> Answer<'_, Vec<TransactionRecord>> {
         Box::pin(async move {
             let ask = |server: Arc<Server>| async move {
-                self.read_transactions(&server, address, after_lt).await
+                self.read_transactions(&server, address, after_lt, WALK_MAX).await
             };
             let mut found = self.question(ask).await?;
             let oldest = found.first().and_then(|record| record.previous);
@@ -513,6 +514,31 @@ impl Chain for LiteServers {
             }
             found.truncate(limit);
             Ok(found)
+        })
+    }
+
+    fn recent_transactions(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Answer<'_, Vec<TransactionRecord>> {
+        Box::pin(async move {
+            let ask = |server: Arc<Server>| async move {
+                self.read_transactions(&server, address, 0, limit).await
+            };
+            let mut found = self.question(ask).await?;
+            found.reverse();
+            found.truncate(limit);
+            Ok(found)
+        })
+    }
+
+    fn shard_account(&self, address: Address) -> Answer<'_, Option<ShardAccount>> {
+        Box::pin(async move {
+            let ask = |server: Arc<Server>| async move {
+                Ok(self.prove_account(&server, address, None).await?.1.state)
+            };
+            self.question(ask).await
         })
     }
 

@@ -145,6 +145,18 @@ impl Chain for ChainLine {
         )
     }
 
+    fn recent_transactions(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Answer<'_, Vec<TransactionRecord>> {
+        Box::pin(async move { self.note(self.chain.recent_transactions(address, limit).await) })
+    }
+
+    fn shard_account(&self, address: Address) -> Answer<'_, Option<cocoon_chain::ShardAccount>> {
+        Box::pin(async move { self.note(self.chain.shard_account(address).await) })
+    }
+
     fn send(&self, message: Vec<u8>) -> Answer<'_, [u8; 32]> {
         Box::pin(async move { self.note(self.chain.send(message).await) })
     }
