@@ -7,7 +7,7 @@ use cocoon_contract::params::Params;
 use cocoon_contract::payment::SignedPayment;
 use cocoon_contract::state::{ClientConst, ClientState, Phase, ProxyState};
 use cocoon_contract::wallet::Outgoing;
-use cocoon_units::{Address, Nanoton, Tokens};
+use cocoon_units::{Address, Nanoton, PublicKey, Tokens};
 
 use crate::flight::{Flight, Lane};
 use crate::policy::cost;
@@ -48,12 +48,24 @@ impl ClientSite {
         proxy: &ProxyIdentity,
         network: &Network,
     ) -> Result<Self, cocoon_contract::Fault> {
-        let contract = address::proxy(proxy, network)?;
-        let constants = ClientConst { owner, proxy: contract, public_key: proxy.public_key };
-        let init = address::client_init(&constants, network)?;
+        Self::at(owner, address::proxy(proxy, network)?, proxy.public_key, network)
+    }
+
+    /// The contract of `owner` at the proxy contract `proxy` of this key.
+    ///
+    /// # Errors
+    /// As [`Self::derive`].
+    pub fn at(
+        owner: Address,
+        proxy: Address,
+        proxy_key: PublicKey,
+        network: &Network,
+    ) -> Result<Self, cocoon_contract::Fault> {
+        let init =
+            address::client_init(&ClientConst { owner, proxy, public_key: proxy_key }, network)?;
         Ok(Self {
             contract: init.address(),
-            proxy: contract,
+            proxy,
             owner,
             params: network.params.clone(),
             init: Some(init),
@@ -166,6 +178,11 @@ impl ClientLife {
     #[must_use]
     pub const fn site(&self) -> &ClientSite {
         &self.site
+    }
+
+    /// What the contract is deployed with, when that is known after all.
+    pub fn deploys_with(&mut self, init: Option<StateInit>) {
+        self.site.init = init.filter(|init| init.address() == self.site.contract);
     }
 
     /// What is on its way.

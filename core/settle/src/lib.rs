@@ -31,6 +31,7 @@ mod flight;
 #[doc(hidden)]
 pub mod fuzz;
 mod gate;
+mod log;
 mod next;
 mod policy;
 mod record;
@@ -40,6 +41,7 @@ mod worker;
 pub use client::{ClientLife, ClientSite, ClientView, Held, Wish};
 pub use flight::{Flight, RETRY_LEAST_S};
 pub use gate::{Guard, RootGate, Ruling};
+pub use log::{SettleLog, SiteLog};
 pub use next::{Done, Next, Order, Step, Wait};
 pub use policy::{ClientPolicy, WorkerPolicy, cost};
 pub use record::{Before, SettleRecord, Side, SiteRecord};

@@ -5,7 +5,7 @@ use cocoon_contract::params::Params;
 use cocoon_contract::payment::SignedPayment;
 use cocoon_contract::state::{Phase, ProxyState, WorkerState};
 use cocoon_contract::wallet::Outgoing;
-use cocoon_units::{Address, Nanoton, Tokens};
+use cocoon_units::{Address, Nanoton, PublicKey, Tokens};
 
 use crate::flight::{Flight, Lane};
 use crate::policy::cost;
@@ -41,11 +41,23 @@ impl WorkerSite {
         proxy: &ProxyIdentity,
         network: &Network,
     ) -> Result<Self, cocoon_contract::Fault> {
-        let contract = address::proxy(proxy, network)?;
-        let init = address::worker_init(owner, contract, proxy.public_key, network)?;
+        Self::at(owner, address::proxy(proxy, network)?, proxy.public_key, network)
+    }
+
+    /// The contract of `owner` at the proxy contract `proxy` of this key.
+    ///
+    /// # Errors
+    /// As [`Self::derive`].
+    pub fn at(
+        owner: Address,
+        proxy: Address,
+        proxy_key: PublicKey,
+        network: &Network,
+    ) -> Result<Self, cocoon_contract::Fault> {
+        let init = address::worker_init(owner, proxy, proxy_key, network)?;
         Ok(Self {
             contract: init.address(),
-            proxy: contract,
+            proxy,
             owner,
             params: network.params.clone(),
             init: Some(init),
@@ -117,6 +129,11 @@ impl WorkerLife {
     #[must_use]
     pub const fn site(&self) -> &WorkerSite {
         &self.site
+    }
+
+    /// What the contract is deployed with, when that is known after all.
+    pub fn deploys_with(&mut self, init: Option<StateInit>) {
+        self.site.init = init.filter(|init| init.address() == self.site.contract);
     }
 
     /// What is on its way.

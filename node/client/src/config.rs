@@ -1,8 +1,10 @@
 //! The client's configuration, and how the reference's own file becomes one.
 
+use cocoon_host::chain::ChainConfig;
 use cocoon_host::config::{ConfigFault, address, count};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
+use cocoon_settle::ClientPolicy;
 use cocoon_units::{Address, Secret};
 use cocoon_wire::config::ClientRunner;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,20 @@ pub struct ClientConfig {
     pub work_bits_max: u8,
     /// Registry of a network without a chain.
     pub network_file: PathBuf,
+    /// The chain; without one the registry is `network_file` and money is not real.
+    pub chain: ChainConfig,
+    /// On a chain: who can take everything out of the node's wallet.
+    pub owner: String,
+    /// The wallet's key, when it does not stand in `wallet.key` of the data directory.
+    #[serde(skip)]
+    pub wallet_key: Option<Secret<[u8; 32]>>,
+    /// On a chain: when money is moved.
+    pub money: ClientPolicy,
+    /// On a chain: take everything back from all proxies and close, instead of using them.
+    pub leave: bool,
+    /// On a chain: seconds for which a change of prices, codes or lists in the root contract must
+    /// have stood, there or in a timelock that owns it, before this node follows it.
+    pub root_notice_s: u64,
     /// The root contract's address.
     pub root: String,
     /// Test mode; peers must agree.
@@ -56,6 +72,12 @@ impl Default for ClientConfig {
             evidence: EvidenceConfig::None,
             work_bits_max: 28,
             network_file: PathBuf::new(),
+            chain: ChainConfig::default(),
+            owner: String::new(),
+            wallet_key: None,
+            money: ClientPolicy::default(),
+            leave: false,
+            root_notice_s: 0,
             root: String::new(),
             is_test: false,
             is_testnet: false,
@@ -70,7 +92,7 @@ impl Default for ClientConfig {
 /// The members that had to be read.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// The client's wallet.
+    /// The client's wallet, or on a chain the owner that it is derived from.
     pub wallet: Address,
     /// The root contract.
     pub root: Address,
@@ -109,7 +131,8 @@ impl ClientConfig {
             let reason = "must be at least 1".to_owned();
             return Err(ConfigFault::Member { member: "proxy_connections", reason });
         }
-        if self.network_file.as_os_str().is_empty() {
+        self.chain.check()?;
+        if !self.chain.is_real() && self.network_file.as_os_str().is_empty() {
             let reason = "write the path of the network's registry file".to_owned();
             return Err(ConfigFault::Member { member: "network_file", reason });
         }
@@ -125,7 +148,10 @@ impl ClientConfig {
             }
         };
         Ok(Checked {
-            wallet: address("wallet", &self.wallet)?,
+            wallet: match self.chain.is_real() {
+                true => address("owner", &self.owner)?,
+                false => address("wallet", &self.wallet)?,
+            },
             root: address("root", &self.root)?,
             secret,
         })

@@ -6,6 +6,8 @@
 mod config;
 mod demands;
 mod failure;
+mod funds;
+mod ground;
 mod network;
 mod offers;
 mod requests;

@@ -1,29 +1,34 @@
 //! The client node: its loop, and the requests of its users.
 
-use cocoon_channel::{ChannelRecord, Channels, Compaction};
-use cocoon_contract::payment::PaymentKind;
+use cocoon_channel::Compaction;
+use cocoon_contract::cell::Hash;
 use cocoon_contract::root::RootState;
 use cocoon_gateway::answer::WorkerSeen;
 use cocoon_gateway::upstream::NetworkStatus;
 use cocoon_gateway::{InferenceRequest, InferenceStream, ModelOffer, Upstream, UpstreamError};
+use cocoon_host::chain::{RootFault, WalletFault};
 use cocoon_host::config::ConfigFault;
 use cocoon_host::peers::Presence;
-use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys, network};
+use cocoon_host::{BooksEvent, BooksEvents, Stop, clock, keys, network};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
 use cocoon_role_client::{Ask, Identity};
+use cocoon_settle::SettleRecord;
 use cocoon_units::{ImageHash, RequestId};
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::ClientConfig;
+use crate::config::{Checked, ClientConfig};
 use crate::failure::{Asked, REFUSED_BY_WORKER};
+use crate::funds::{Desk, Funds, Parts};
+use crate::ground::{Ground, Journal};
 use crate::requests::{HeadSender, Request, Requests};
-use crate::turn::{self, After, Counts, State};
+use crate::turn::{After, Counts, State};
 
 /// Events taken in one turn of the loop.
 const BATCH: usize = 256;
@@ -52,6 +57,12 @@ pub enum NetworkFault {
     /// The node's own certificate.
     #[error("certificate: {0}")]
     Certificate(String),
+    /// The root contract.
+    #[error(transparent)]
+    Root(#[from] RootFault),
+    /// The node's wallet.
+    #[error(transparent)]
+    Wallet(#[from] WalletFault),
     /// The registry lists no proxy that can be reached.
     #[error("{0} lists no proxy with a readable address")]
     NoProxies(String),
@@ -64,7 +75,7 @@ pub struct Network {
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     /// Ends the loop; asked for when nobody needs the network any more.
     ending: Stop,
     state: Mutex<State>,
@@ -72,10 +83,59 @@ struct Shared {
     proxy_wait: Duration,
     tee_kind: &'static str,
     links: Links,
+    /// Something that concerns the money on chain happened.
+    pub(crate) money: Notify,
+    /// The last ticket of the journal that is on disk.
+    durable: watch::Sender<u64>,
+    dialing: Dialing,
+}
+
+/// Whom this node keeps connections to.
+struct Dialing {
+    dialer: Dialer,
+    connections: usize,
+    kept: Mutex<Vec<KeptLink>>,
 }
 
 impl Network {
-    /// Connects to the network and returns at once; requests wait a moment for the first proxy.
+    /// Connects to the network of the configuration: as [`Self::start`] where there is no chain.
+    /// On a chain it reads the root contract first, and looks after this client's money from then
+    /// on. `None` when the node was asked to stop meanwhile.
+    ///
+    /// # Errors
+    /// [`NetworkFault`]: nothing was started.
+    pub async fn open(config: &ClientConfig, stop: &Stop) -> Result<Option<Self>, NetworkFault> {
+        if !config.chain.is_real() {
+            return Self::start(config, stop).map(Some);
+        }
+        let mut checked = config.check()?;
+        let journal = Journal::open(config)?;
+        let ground = Ground::find(config, &mut checked, &journal.log, stop).await?;
+        let Some(ground) = ground else { return Ok(None) };
+        let root_address = checked.root;
+        let root = ground.gate.believed().unwrap_or(&ground.first).clone();
+        let network = Self::begin(config, checked, journal, root, stop)?;
+        let secret_hash = Hash(network.shared.lock().identity.secret_hash());
+        let parts = Parts {
+            shared: Arc::clone(&network.shared),
+            line: ground.line,
+            purse: ground.purse,
+            reports: ground.reports,
+            root_address,
+            root: ground.root,
+            gate: ground.gate,
+            policy: config.money.clone(),
+            leave: config.leave,
+            secret_hash,
+            durable: network.shared.durable.subscribe(),
+            poll: config.chain.poll(),
+            known: ground.known,
+        };
+        tokio::spawn(Funds::run(parts, stop.clone()));
+        Ok(Some(network))
+    }
+
+    /// Connects to a network without a chain and returns at once; requests wait a moment for the first proxy.
     /// A fault that ends the node asks `stop` to end it all; [`Self::close`] ends the network.
     ///
     /// # Errors
@@ -83,33 +143,46 @@ impl Network {
     pub fn start(config: &ClientConfig, stop: &Stop) -> Result<Self, NetworkFault> {
         let checked = config.check()?;
         let root = network::load_pseudo(&config.network_file)?;
-        let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
-        let journal_key = keys::load_or_make(&config.data_dir.join("journal.key"))?;
-        let opening = Books::open(&config.data_dir.join("journal"), &journal_key, false)?;
-        let mut channels = Channels::new(PaymentKind::ClientCharge);
-        for record in opening.records().iter().filter_map(|bytes| ChannelRecord::decode(bytes)) {
-            channels.apply(&record);
-        }
-        let (books, book_events) = opening.start(turn::snapshot(&channels))?;
+        Self::begin(config, checked, Journal::open(config)?, root, stop)
+    }
 
+    fn begin(
+        config: &ClientConfig,
+        checked: Checked,
+        journal: Journal,
+        root: RootState,
+        stop: &Stop,
+    ) -> Result<Self, NetworkFault> {
+        let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
         let presence =
             Presence::start(&key, &config.evidence, stop).map_err(NetworkFault::Certificate)?;
         let (sender, events) = channel(EVENTS_MAX);
         let links = Links::new(LinkSettings::default(), sender);
         let route = presence.route(&config.transport, config.work_bits_max);
-        let kept = dial(&Dialer::new(&links, route), &root, config)?;
+        let dialer = Dialer::new(&links, route);
+        let connections = config.proxy_connections as usize;
+        let kept = dial(&dialer, &root, connections);
+        if kept.is_empty() {
+            let place = match config.chain.is_real() {
+                true => checked.root.to_raw(),
+                false => config.network_file.display().to_string(),
+            };
+            return Err(NetworkFault::NoProxies(place));
+        }
+        let dialing = Dialing { dialer, connections, kept: Mutex::new(kept) };
 
         let (cancels, cancelled) = unbounded_channel();
         let state = State {
             prices: root.network.params.price_table(),
             identity: Arc::new(identity(config, checked, root)),
-            channels,
+            channels: journal.channels,
             proxies: Default::default(),
             requests: Requests::new(cancels, config.evidence.tee_kind()),
-            books,
+            books: journal.books,
             compaction: Compaction::above(config.journal_bytes_max),
             counts: Counts::default(),
             seen_models: Default::default(),
+            funds: Desk { log: journal.log, ..Desk::default() },
         };
         let shared = Arc::new(Shared {
             ending: Stop::new(),
@@ -118,9 +191,12 @@ impl Network {
             proxy_wait: Duration::from_millis(config.proxy_wait_ms),
             tee_kind: config.evidence.tee_kind(),
             links,
+            money: Notify::new(),
+            durable: watch::Sender::new(0),
+            dialing,
         });
-        let inputs = Inputs { events, cancelled, book_events };
-        let task = tokio::spawn(run(Arc::clone(&shared), inputs, kept, stop.clone()));
+        let inputs = Inputs { events, cancelled, book_events: journal.events };
+        let task = tokio::spawn(run(Arc::clone(&shared), inputs, stop.clone()));
         Ok(Self { shared, task: Arc::new(Mutex::new(Some(task))) })
     }
 
@@ -308,8 +384,45 @@ impl Upstream for Network {
 
 impl Shared {
     /// A panic elsewhere cannot leave the state half changed in a way that matters here.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues records about money; the ticket that says when they are on disk.
+    pub(crate) fn write_down(&self, records: &[SettleRecord]) -> Option<u64> {
+        let mut state = self.lock();
+        for record in records {
+            state.funds.log.apply(record);
+        }
+        state.books.append(records.iter().map(SettleRecord::encode).collect()).ok()
+    }
+
+    /// Moves to a state of the root contract that is believed. New parameters mean new contracts:
+    /// all proxies are met again.
+    pub(crate) fn adopt(&self, root: &RootState) {
+        let mut state = self.lock();
+        let old = &state.identity;
+        let images: BTreeSet<ImageHash> = images(root);
+        let moves = old.network != root.network;
+        let mut identity = old.as_ref().clone();
+        identity.root_version = i32::try_from(root.version).unwrap_or(i32::MAX);
+        identity.proxy_images = old.proxy_images.as_ref().map(|_| images);
+        identity.network = root.network.clone();
+        state.prices = root.network.params.price_table();
+        state.identity = Arc::new(identity);
+        for proxy in state.proxies.values().filter(|_| moves) {
+            proxy.link.close();
+        }
+        drop(state);
+        let listed: HashSet<SocketAddr> =
+            root.endpoints().map(|(_, endpoint)| SocketAddr::V4(endpoint.clients)).collect();
+        let mut kept = self.dialing.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = self.dialing.connections.min(listed.len());
+        kept.retain(|link| listed.contains(&link.target()));
+        if kept.len() < wanted {
+            kept.clear();
+            kept.extend(dial(&self.dialing.dialer, root, self.dialing.connections));
+        }
     }
 
     fn cancel(&self, id: RequestId) {
@@ -333,7 +446,7 @@ struct Inputs {
     book_events: BooksEvents,
 }
 
-async fn run(shared: Arc<Shared>, inputs: Inputs, kept: Vec<KeptLink>, stop: Stop) {
+async fn run(shared: Arc<Shared>, inputs: Inputs, stop: Stop) {
     let Inputs { mut events, mut cancelled, mut book_events } = inputs;
     let mut batch = Vec::with_capacity(BATCH);
     let mut ticks = tokio::time::interval(TICK);
@@ -354,7 +467,9 @@ async fn run(shared: Arc<Shared>, inputs: Inputs, kept: Vec<KeptLink>, stop: Sto
             }
             Some(id) = cancelled.recv() => shared.cancel(id),
             Some(event) = book_events.recv() => match event {
-                BooksEvent::Durable(_) => {}
+                BooksEvent::Durable(ticket) => {
+                    shared.durable.send_replace(ticket);
+                }
                 BooksEvent::Stalled(fault) => tracing::error!(%fault, "journal waits"),
                 BooksEvent::Failed(fault) => after.journal = Some(fault),
             },
@@ -363,42 +478,42 @@ async fn run(shared: Arc<Shared>, inputs: Inputs, kept: Vec<KeptLink>, stop: Sto
         if after.ready {
             shared.ready.notify_waiters();
         }
+        if after.money {
+            shared.money.notify_one();
+        }
         if let Some(fault) = after.journal {
             tracing::error!(%fault, "the journal is gone, the node ends");
             stop.now();
             shared.ending.now();
         }
     }
-    drop(kept);
+    shared.dialing.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     let links = shared.links.clone();
     // Events that still come are dropped with their channel.
     drop(events);
     links.close().await;
 }
 
-fn dial(
-    dialer: &Dialer,
-    root: &RootState,
-    config: &ClientConfig,
-) -> Result<Vec<KeptLink>, NetworkFault> {
+fn dial(dialer: &Dialer, root: &RootState, connections: usize) -> Vec<KeptLink> {
     let mut endpoints: Vec<(u32, SocketAddr)> = root
         .endpoints()
         .map(|(seqno, endpoint)| (seqno, SocketAddr::V4(endpoint.clients)))
         .collect();
-    if endpoints.is_empty() {
-        return Err(NetworkFault::NoProxies(config.network_file.display().to_string()));
-    }
     // A random start spreads clients over proxies.
-    let start = usize::from_le_bytes(clock::random()) % endpoints.len();
-    endpoints.rotate_left(start);
-    Ok(endpoints
+    let start = usize::from_le_bytes(clock::random()).checked_rem(endpoints.len());
+    endpoints.rotate_left(start.unwrap_or(0));
+    endpoints
         .into_iter()
-        .take(config.proxy_connections as usize)
+        .take(connections)
         .map(|(seqno, target)| dialer.keep(target, Tag(seqno.into())))
-        .collect())
+        .collect()
 }
 
-fn identity(config: &ClientConfig, checked: crate::Checked, root: RootState) -> Identity {
+fn images(root: &RootState) -> BTreeSet<ImageHash> {
+    root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect()
+}
+
+fn identity(config: &ClientConfig, checked: Checked, root: RootState) -> Identity {
     let check = config.check_proxy_images || !config.is_test;
     Identity {
         wallet: checked.wallet,
@@ -407,8 +522,7 @@ fn identity(config: &ClientConfig, checked: crate::Checked, root: RootState) -> 
         is_testnet: config.is_testnet,
         root: checked.root,
         root_version: i32::try_from(root.version).unwrap_or(i32::MAX),
-        proxy_images: check
-            .then(|| root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect()),
+        proxy_images: check.then(|| images(&root)),
         network: root.network,
     }
 }

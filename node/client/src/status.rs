@@ -36,6 +36,7 @@ pub(crate) fn sections(state: &State) -> Vec<(String, String)> {
     vec![
         section("proxy_connections", json!(connections)),
         section("proxies", json!(proxies)),
+        section("money", state.funds.picture.clone()),
         section(
             "network",
             json!({

@@ -8,12 +8,14 @@ use cocoon_openai::reference::{ReferenceLine, adapt};
 use cocoon_role_client::{
     AnswerEvent, Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn,
 };
+use cocoon_settle::{SettleLog, SettleRecord};
 use cocoon_units::{ImageHash, PriceTable, RequestId, SecretBytes};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::{REFUSED_BY_WORKER, away};
+use crate::funds::Desk;
 use crate::offers;
 use crate::requests::{Left, Requests};
 
@@ -56,6 +58,7 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     /// Models that were ever offered here: their workers may come back.
     pub(crate) seen_models: HashSet<String>,
+    pub(crate) funds: Desk,
 }
 
 /// Totals for the status pages.
@@ -70,6 +73,8 @@ pub(crate) struct Counts {
 pub(crate) struct After {
     /// A proxy became ready.
     pub(crate) ready: bool,
+    /// Something that concerns the money on chain happened.
+    pub(crate) money: bool,
     /// The journal is gone: end the node.
     pub(crate) journal: Option<cocoon_journal::Fault>,
 }
@@ -183,6 +188,7 @@ impl State {
                 // Requests may wait for it.
                 proxy.away_until_ms = 0;
                 after.ready = true;
+                after.money = true;
             }
             let turn = proxy.session.tick(now_ms);
             self.turned(conn, Ok(turn), now_ms, after);
@@ -268,9 +274,11 @@ impl State {
                     proxy.models = models;
                 }
             }
-            Some(Incoming::Register { contract, .. }) => {
+            Some(Incoming::Register { nonce, contract, .. }) => {
                 // A network without a chain accepts at once (protocol notes, chain 10).
                 tracing::info!(contract = %contract.to_raw(), "long authorisation asked for");
+                self.funds.register(contract, nonce);
+                after.money = true;
             }
             Some(Incoming::Answer(id, event)) => {
                 let mut offered = Vec::new();
@@ -334,7 +342,7 @@ impl State {
         let mut written = self.books.append(records).map(|_| ());
         if written.is_ok() && self.compaction.is_due(self.books.segment_len()) {
             tracing::info!(len = self.books.segment_len(), "journal replaced by a snapshot");
-            written = self.books.snapshot(snapshot(&self.channels));
+            written = self.books.snapshot(snapshot(&self.channels, &self.funds.log));
         }
         if let Err(fault) = written {
             after.journal = Some(fault);
@@ -344,8 +352,9 @@ impl State {
 
 /// The channels as a journal's first records. A journal is never empty: its very first record
 /// says whose it is.
-pub(crate) fn snapshot(channels: &Channels) -> Vec<Vec<u8>> {
+pub(crate) fn snapshot(channels: &Channels, funds: &SettleLog) -> Vec<Vec<u8>> {
     let mut records = vec![b"cocoon-client".to_vec()];
     records.extend(channels.snapshot().iter().map(ChannelRecord::encode));
+    records.extend(funds.snapshot().iter().map(SettleRecord::encode));
     records
 }

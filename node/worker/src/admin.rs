@@ -24,6 +24,8 @@ pub(crate) enum Order {
     Enable,
     Disable,
     Coefficient(Coefficient),
+    /// Earnings are collected now, whatever the thresholds.
+    Collect,
 }
 
 /// The latest picture of the node, and the way orders take.
@@ -75,6 +77,7 @@ pub(crate) async fn listen(
         .route("/jsonstats", get(jsonstats))
         .route("/request/enable", post(|s, q| order(s, q, Order::Enable)))
         .route("/request/disable", post(|s, q| order(s, q, Order::Disable)))
+        .route("/request/payout", post(|s, q| order(s, q, Order::Collect)))
         .route("/request/change_coefficient", post(change_coefficient))
         .with_state(admin);
     let stop = stop.clone();
@@ -178,6 +181,7 @@ fn stats(state: &State) -> Value {
         },
         "ready_proxies": state.ready_proxies(),
         "proxies": proxies,
+        "money": state.money,
         "proxy_connections": state
             .verdicts()
             .map(|known| json!({ "claims": known.map(|known| &known.verdict.claims) }))

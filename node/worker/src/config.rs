@@ -1,8 +1,10 @@
 //! The worker's configuration, and how the reference's own file becomes one.
 
+use cocoon_host::chain::ChainConfig;
 use cocoon_host::config::{ConfigFault, address, count, local_port};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
+use cocoon_settle::WorkerPolicy;
 use cocoon_units::{Address, Coefficient, ModelName};
 use cocoon_wire::config::WorkerRunner;
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,10 @@ pub struct WorkerConfig {
     pub work_bits_max: u8,
     /// Registry of a network without a chain.
     pub network_file: PathBuf,
+    /// The chain; without one the registry is `network_file` and money is not real.
+    pub chain: ChainConfig,
+    /// On a chain: when earnings are collected.
+    pub money: WorkerPolicy,
     /// The root contract's address.
     pub root: String,
     /// Test mode; peers must agree.
@@ -76,6 +82,8 @@ impl Default for WorkerConfig {
             evidence: EvidenceConfig::None,
             work_bits_max: 28,
             network_file: PathBuf::new(),
+            chain: ChainConfig::default(),
+            money: WorkerPolicy::default(),
             root: String::new(),
             is_test: false,
             is_testnet: false,
@@ -132,7 +140,8 @@ impl WorkerConfig {
             let reason = "must be at least 1".to_owned();
             return Err(member("max_active_requests, proxy_connections", reason));
         }
-        if self.network_file.as_os_str().is_empty() {
+        self.chain.check()?;
+        if !self.chain.is_real() && self.network_file.as_os_str().is_empty() {
             let reason = "write the path of the network's registry file".to_owned();
             return Err(member("network_file", reason));
         }

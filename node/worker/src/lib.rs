@@ -6,6 +6,7 @@
 mod admin;
 mod backend;
 mod config;
+mod funds;
 mod model;
 mod node;
 mod query;

@@ -3,21 +3,25 @@
 use cocoon_channel::{ChannelRecord, Channels, Compaction};
 use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
+use cocoon_host::chain::{RootFault, WalletFault};
 use cocoon_host::config::ConfigFault;
 use cocoon_host::peers::Presence;
 use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys, network};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
 use cocoon_role_worker::Identity;
+use cocoon_settle::{SettleLog, SettleRecord};
 use cocoon_units::{Coefficient, ImageHash};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::admin::{self, Admin, Order};
 use crate::backend::{Backend, BackendFault};
 use crate::config::{Checked, WorkerConfig};
+use crate::funds::{Ground, Standing};
 use crate::model::ModelChange;
 use crate::state::{self, State, Told};
 use crate::weights::{Weights, WeightsEvent, WeightsFault};
@@ -53,6 +57,12 @@ pub enum WorkerFault {
     /// The node's own certificate.
     #[error("certificate: {0}")]
     Certificate(String),
+    /// The root contract.
+    #[error(transparent)]
+    Root(#[from] RootFault),
+    /// The node's wallet.
+    #[error(transparent)]
+    Wallet(#[from] WalletFault),
     /// The registry lists no proxy that can be reached.
     #[error("{0} lists no proxy with a readable address")]
     NoProxies(String),
@@ -72,20 +82,34 @@ pub enum WorkerFault {
 /// # Errors
 /// [`WorkerFault`]: the node could not start, or its journal is gone.
 pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault> {
-    let checked = config.check()?;
-    let root = network::load_pseudo(&config.network_file)?;
+    let mut checked = config.check()?;
+    let ground = Ground::find(config, &mut checked, stop).await?;
+    let root = match &ground {
+        Some(ground) => ground.root(),
+        None if config.chain.is_real() => return Ok(()),
+        None => network::load_pseudo(&config.network_file)?,
+    };
     let backend = Backend::new(&config.forward_to)?;
     let weights = Weights::new(&config.model_path);
     weights.check(&checked.model).await?;
     let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
-    let (channels, books, book_events) = open_books(&config.data_dir)?;
+    let (channels, settled, books, book_events) = open_books(&config.data_dir)?;
 
     let presence =
         Presence::start(&key, &config.evidence, stop).map_err(WorkerFault::Certificate)?;
     let (sender, events) = channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), sender);
     let route = presence.route(&config.transport, config.work_bits_max);
-    let kept = dial(&Dialer::new(&links, route), &root, config)?;
+    let dialer = Dialer::new(&links, route);
+    let connections = config.proxy_connections as usize;
+    let kept = dial(&dialer, &root, connections);
+    if kept.is_empty() {
+        let place = match config.chain.is_real() {
+            true => checked.root.to_raw(),
+            false => config.network_file.display().to_string(),
+        };
+        return Err(WorkerFault::NoProxies(place));
+    }
 
     let (tell, told) = unbounded_channel();
     let checks = config.check_proxy_images || !config.is_test;
@@ -93,16 +117,34 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let weights_events = weights.watch();
     let model_change = ModelChange::new(&config.change_model_script, models, weights);
     let kept_books = (channels, books, Compaction::above(config.journal_bytes_max));
+    let standing = watch::Sender::new(Standing::default());
+    if let Some(ground) = ground {
+        let owner = (checked.owner, config.money.clone());
+        ground.look_after(owner, &settled, standing.subscribe(), tell.clone(), stop.clone());
+    }
     let identity = identity(config, checked, root);
-    let state = State::new(identity, kept_books, (backend.clone(), model_change), tell);
+    let mut state = State::new(identity, kept_books, (backend.clone(), model_change), tell);
+    state.settled = settled;
     let (admin, orders) = Admin::new(config);
     if let Some(address) = config.http {
         admin::listen(address, admin.clone(), stop)
             .await
             .map_err(|source| WorkerFault::Listen { address, source })?;
     }
-    let node =
-        Node { state, links, events, told, orders, book_events, admin, kept, weights_events };
+    let node = Node {
+        state,
+        links,
+        events,
+        told,
+        orders,
+        book_events,
+        admin,
+        kept,
+        weights_events,
+        standing,
+        dialer,
+        connections,
+    };
     node.run(backend, Duration::from_secs(config.drain_s), stop).await
 }
 
@@ -116,6 +158,10 @@ struct Node {
     admin: Admin,
     kept: Vec<KeptLink>,
     weights_events: Receiver<WeightsEvent>,
+    /// What the task that collects earnings looks at.
+    standing: watch::Sender<Standing>,
+    dialer: Dialer,
+    connections: usize,
 }
 
 impl Node {
@@ -146,7 +192,12 @@ impl Node {
                         break;
                     }
                 }
-                Some(told) = self.told.recv() => self.state.told(told),
+                Some(told) = self.told.recv() => {
+                    if let Told::Root(root) = &told {
+                        self.redial(root);
+                    }
+                    self.state.told(told);
+                }
                 Some(up) = probes.recv() => {
                     if up != self.state.backend_up {
                         tracing::info!(up, "model server");
@@ -155,7 +206,7 @@ impl Node {
                     }
                 }
                 Some(event) = self.book_events.recv() => match event {
-                    BooksEvent::Durable(_) => {}
+                    BooksEvent::Durable(ticket) => self.state.durable(ticket),
                     BooksEvent::Stalled(fault) => tracing::error!(%fault, "journal waits"),
                     BooksEvent::Failed(fault) => return Err(fault.into()),
                 },
@@ -171,6 +222,9 @@ impl Node {
                 _ = ticks.tick() => {
                     self.state.tick(clock::now_ms());
                     self.admin.publish(&self.state);
+                    if self.standing.receiver_count() > 0 {
+                        self.standing.send_replace(self.state.standing());
+                    }
                 }
             }
             if let Some(fault) = self.state.take_journal_fault() {
@@ -192,8 +246,19 @@ impl Node {
             Order::Enable => self.state.admin_disabled = false,
             Order::Disable => self.state.admin_disabled = true,
             Order::Coefficient(coefficient) => self.state.set_coefficient(coefficient),
+            Order::Collect => self.state.collects += 1,
         }
         self.state.announce();
+    }
+
+    /// Keeps connections to the proxies that the registry lists now.
+    fn redial(&mut self, root: &RootState) {
+        let listed: Vec<SocketAddr> =
+            root.endpoints().map(|(_, endpoint)| SocketAddr::V4(endpoint.workers)).collect();
+        self.kept.retain(|link| listed.contains(&link.target()));
+        if self.kept.len() < self.connections.min(listed.len()) {
+            self.kept = dial(&self.dialer, root, self.connections);
+        }
     }
 }
 
@@ -222,37 +287,35 @@ fn probe_for_ever(backend: Backend, stop: Stop) -> Receiver<bool> {
     probes
 }
 
-fn open_books(data_dir: &Path) -> Result<(Channels, Books, BooksEvents), WorkerFault> {
+fn open_books(data_dir: &Path) -> Result<(Channels, SettleLog, Books, BooksEvents), WorkerFault> {
     let key = keys::load_or_make(&data_dir.join("journal.key"))?;
     let opening = Books::open(&data_dir.join("journal"), &key, false)?;
     let mut channels = Channels::new(PaymentKind::WorkerPayout);
-    for record in opening.records().iter().filter_map(|bytes| ChannelRecord::decode(bytes)) {
-        channels.apply(&record);
+    let mut settled = SettleLog::default();
+    for bytes in opening.records() {
+        if let Some(record) = SettleRecord::decode(bytes) {
+            settled.apply(&record);
+        } else if let Some(record) = ChannelRecord::decode(bytes) {
+            channels.apply(&record);
+        }
     }
-    let (books, events) = opening.start(state::snapshot(&channels))?;
-    Ok((channels, books, events))
+    let (books, events) = opening.start(state::snapshot(&channels, &settled))?;
+    Ok((channels, settled, books, events))
 }
 
-fn dial(
-    dialer: &Dialer,
-    root: &RootState,
-    config: &WorkerConfig,
-) -> Result<Vec<KeptLink>, WorkerFault> {
+fn dial(dialer: &Dialer, root: &RootState, connections: usize) -> Vec<KeptLink> {
     let mut endpoints: Vec<(u32, SocketAddr)> = root
         .endpoints()
         .map(|(seqno, endpoint)| (seqno, SocketAddr::V4(endpoint.workers)))
         .collect();
-    if endpoints.is_empty() {
-        return Err(WorkerFault::NoProxies(config.network_file.display().to_string()));
-    }
     // A random start spreads workers over proxies.
-    let start = usize::from_le_bytes(clock::random()) % endpoints.len();
-    endpoints.rotate_left(start);
-    Ok(endpoints
+    let start = usize::from_le_bytes(clock::random()).checked_rem(endpoints.len());
+    endpoints.rotate_left(start.unwrap_or(0));
+    endpoints
         .into_iter()
-        .take(config.proxy_connections as usize)
+        .take(connections)
         .map(|(seqno, target)| dialer.keep(target, Tag(seqno.into())))
-        .collect())
+        .collect()
 }
 
 fn identity(config: &WorkerConfig, checked: Checked, root: RootState) -> Identity {

@@ -1,17 +1,21 @@
 //! Sessions with proxies, running queries, the worker's books.
 
 use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
+use cocoon_contract::root::RootState;
 use cocoon_host::{Books, clock};
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
 use cocoon_role_worker::{Fault, Identity, Incoming, ProxySession, Reject, Run, Turn};
+use cocoon_settle::{SettleLog, SettleRecord};
 use cocoon_units::{Address, Coefficient, ImageHash, ModelName, RequestId, Tokens};
 use cocoon_wire::{tl, worker};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::backend::Backend;
+use crate::funds::{Earned, Standing};
 use crate::model::{ModelChange, ModelFault};
 use crate::query::{self, Ended, Sink};
 
@@ -48,6 +52,15 @@ pub(crate) struct ModelChanged {
 pub(crate) enum Told {
     Finished(Finished),
     ModelChanged(ModelChanged),
+    /// A record about money has to be on disk before something leaves; `written` says when.
+    WriteDown {
+        record: SettleRecord,
+        written: oneshot::Sender<()>,
+    },
+    /// The root contract changed.
+    Root(Arc<RootState>),
+    /// What the status pages show of the money.
+    Money(serde_json::Value),
 }
 
 /// Totals for the status pages.
@@ -78,6 +91,14 @@ pub(crate) struct State {
     model_change: ModelChange,
     compaction: Compaction,
     journal_fault: Option<cocoon_journal::Fault>,
+    /// What the journal says of contracts on chain.
+    pub(crate) settled: SettleLog,
+    /// Who waits for which ticket of the journal.
+    unwritten: VecDeque<(u64, oneshot::Sender<()>)>,
+    /// What the status pages show of the money; null without a chain.
+    pub(crate) money: serde_json::Value,
+    /// How often the operator asked to collect.
+    pub(crate) collects: u64,
     /// The node ends: nothing new is wanted, whoever comes.
     pub(crate) ending: bool,
 }
@@ -104,6 +125,10 @@ impl State {
             model_change,
             compaction,
             journal_fault: None,
+            settled: SettleLog::default(),
+            unwritten: VecDeque::new(),
+            money: serde_json::Value::Null,
+            collects: 0,
             ending: false,
         }
     }
@@ -187,7 +212,55 @@ impl State {
         match told {
             Told::Finished(finished) => self.finished(&finished),
             Told::ModelChanged(changed) => self.model_changed(changed),
+            Told::WriteDown { record, written } => self.write_down(&record, written),
+            Told::Root(root) => self.adopt(&root),
+            Told::Money(page) => self.money = page,
         }
+    }
+
+    fn write_down(&mut self, record: &SettleRecord, written: oneshot::Sender<()>) {
+        self.settled.apply(record);
+        match self.books.append(vec![record.encode()]) {
+            Ok(ticket) => self.unwritten.push_back((ticket, written)),
+            Err(fault) => self.journal_fault = Some(fault),
+        }
+    }
+
+    /// All records up to `ticket` are on disk.
+    pub(crate) fn durable(&mut self, ticket: u64) {
+        while self.unwritten.front().is_some_and(|(waits, _)| *waits <= ticket) {
+            if let Some((_, written)) = self.unwritten.pop_front() {
+                // The task may have ended first.
+                let _ = written.send(());
+            }
+        }
+    }
+
+    /// Moves to another state of the root contract. New parameters mean new contracts: all proxies
+    /// are met again.
+    fn adopt(&mut self, root: &RootState) {
+        let moves = self.identity.network != root.network;
+        self.identity.network = root.network.clone();
+        self.identity.proxy_images = self
+            .identity
+            .proxy_images
+            .as_ref()
+            .map(|_| root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect());
+        for proxy in self.proxies.values().filter(|_| moves) {
+            proxy.link.close();
+        }
+    }
+
+    /// What the proxies have signed, for the task that collects it.
+    pub(crate) fn standing(&self) -> Standing {
+        let earned = |(proxy, channel): (&Address, &cocoon_channel::Channel)| Earned {
+            proxy: *proxy,
+            proxy_key: channel.proxy_key,
+            contract: channel.own_contract,
+            payment: channel.payment.clone(),
+        };
+        let channels = self.channels.channels().map(earned).collect();
+        Standing { channels, collects: self.collects }
     }
 
     fn finished(&mut self, finished: &Finished) {
@@ -379,7 +452,7 @@ impl State {
         let mut written = self.books.append(records).map(|_| ());
         if written.is_ok() && self.compaction.is_due(self.books.segment_len()) {
             tracing::info!(len = self.books.segment_len(), "journal replaced by a snapshot");
-            written = self.books.snapshot(snapshot(&self.channels));
+            written = self.books.snapshot(snapshot(&self.channels, &self.settled));
         }
         if let Err(fault) = written {
             self.journal_fault = Some(fault);
@@ -389,9 +462,10 @@ impl State {
 
 /// The channels as a journal's first records. A journal is never empty: its very first record
 /// says whose it is.
-pub(crate) fn snapshot(channels: &Channels) -> Vec<Vec<u8>> {
+pub(crate) fn snapshot(channels: &Channels, settled: &SettleLog) -> Vec<Vec<u8>> {
     let mut records = vec![b"cocoon-worker".to_vec()];
     records.extend(channels.snapshot().iter().map(ChannelRecord::encode));
+    records.extend(settled.snapshot().iter().map(SettleRecord::encode));
     records
 }
 

@@ -41,18 +41,19 @@ pub(crate) fn gateway(options: &RoleOptions) -> Result<()> {
         Some(path) => reference_gateway(path)?,
     };
     // Secrets never stand among the members that layers print.
-    let secret = defaults.network.secret.clone();
+    let (secret, key) = (defaults.network.secret.clone(), defaults.network.wallet_key.clone());
     let place = Place { network_file: "network.network_file", data_dir: "network.data_dir" };
     let Some(mut config) = configure("COCOON_GATEWAY_", defaults, place, options)? else {
         return Ok(());
     };
     config.network.secret = secret;
+    config.network.wallet_key = key;
     config.network.check().map_err(mistake)?;
     if options.check_config {
         return checked();
     }
     run_node(&options.process, async |stop| {
-        let network = Network::start(&config.network, &stop)?;
+        let Some(network) = Network::open(&config.network, &stop).await? else { return Ok(()) };
         let upstream = Arc::new(network.clone());
         // The network lives until the last user has got the last answer.
         let served = cocoon_gateway::serve(config.http.clone(), upstream, stop.asked()).await;
@@ -205,7 +206,9 @@ fn reference_gateway(path: &Path) -> Result<GatewayNode> {
         listen: ([127, 0, 0, 1], u16::try_from(file.http_port).map_err(mistake)?).into(),
         ..GatewayConfig::default()
     };
-    let network = ClientConfig::from_reference(&file, wallet).map_err(mistake)?;
+    let mut network = ClientConfig::from_reference(&file, wallet).map_err(mistake)?;
+    network.owner = owner.to_raw();
+    network.wallet_key = Some(file.node_wallet_key.clone());
     Ok(GatewayNode { http, network })
 }
 

@@ -6,12 +6,14 @@
 //!                                                └── PurseHand ◄── orders, ──► reports
 //! ```
 
+mod accounts;
 mod config;
 mod line;
 mod purse;
 mod registry;
 mod wallet;
 
+pub use accounts::{guard, see_client, see_proxy, see_worker};
 pub use config::{ChainConfig, ChainKind, money_note};
 pub use line::{ChainLine, LineStatus};
 pub use purse::{PurseHand, Reports};

@@ -1,0 +1,391 @@
+//! The client's money on chain: a task that looks at the accounts, asks `cocoon-settle` what is
+//! next, writes that down and hands it to the wallet.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cocoon_chain::{Chain as _, ChainFault};
+use cocoon_contract::boc;
+use cocoon_contract::cell::Hash;
+use cocoon_contract::payment::SignedPayment;
+use cocoon_contract::root::RootState;
+use cocoon_contract::state::{ClientState, ProxyState};
+use cocoon_host::chain::{ChainLine, PurseHand, Reports, guard, see_client, see_proxy};
+use cocoon_host::{Stop, clock};
+use cocoon_purse::{Label, Order, Outcome, Report};
+use cocoon_settle::{
+    ClientLife, ClientPolicy, ClientSite, ClientView, Done, Held, Next, RootGate, Ruling, Seen,
+    SettleLog, SettleRecord, Side, Wish,
+};
+use cocoon_units::{Address, PublicKey, Tokens};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::network::Shared;
+
+/// Most contracts looked after at a time: proxies are met by name only, so a hostile registry
+/// cannot make this grow.
+const LIVES_MAX: usize = 256;
+
+/// What sessions tell the task, and what it tells the status pages. Part of the node's state.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    /// What proxies want to see registered, by our contract.
+    pub(crate) nonces: HashMap<Address, u64>,
+    /// What the journal says.
+    pub(crate) log: SettleLog,
+    /// For the status pages; null without a chain.
+    pub(crate) picture: Value,
+}
+
+impl Desk {
+    /// A session's long authorisation waits for the chain.
+    pub(crate) fn register(&mut self, contract: Address, nonce: u64) {
+        if self.nonces.len() < LIVES_MAX || self.nonces.contains_key(&contract) {
+            self.nonces.insert(contract, nonce);
+        }
+    }
+}
+
+/// What a round needs of the node's state.
+struct Told {
+    nonces: HashMap<Address, u64>,
+    channels: Vec<Met>,
+    connected: HashSet<Address>,
+}
+
+/// A channel, as the node's state has it.
+struct Met {
+    proxy: Address,
+    proxy_key: PublicKey,
+    own: Address,
+    payment: Option<Vec<u8>>,
+    counted: Tokens,
+    own_count: Tokens,
+}
+
+/// One contract.
+struct Kept {
+    life: ClientLife,
+    own: Seen<ClientState>,
+    proxy: Seen<ProxyState>,
+    said: String,
+    heard_s: u64,
+    outdated_since_s: Option<u64>,
+    is_leaving: bool,
+}
+
+/// What the task is made of.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) line: Arc<ChainLine>,
+    pub(crate) purse: PurseHand,
+    pub(crate) reports: Reports,
+    pub(crate) root_address: Address,
+    pub(crate) root: watch::Receiver<Arc<RootState>>,
+    pub(crate) gate: RootGate,
+    pub(crate) policy: ClientPolicy,
+    /// Everything is taken back and closed.
+    pub(crate) leave: bool,
+    pub(crate) secret_hash: Hash,
+    pub(crate) durable: watch::Receiver<u64>,
+    pub(crate) poll: Duration,
+    /// Orders that the wallet of an earlier run still has on their way.
+    pub(crate) known: HashSet<u64>,
+}
+
+/// The task.
+pub(crate) struct Funds {
+    parts: Parts,
+    lives: BTreeMap<Address, Kept>,
+    now_s: u64,
+}
+
+impl Funds {
+    /// Looks after the contracts until `stop`.
+    pub(crate) async fn run(parts: Parts, stop: Stop) {
+        let mut funds = Self { parts, lives: BTreeMap::new(), now_s: 0 };
+        funds.resume();
+        loop {
+            if let Err(fault) = funds.round().await {
+                // Whoever serves goes on; only what needs the chain waits.
+                tracing::debug!(%fault, "the chain is away; money waits");
+            }
+            funds.publish();
+            let shared = Arc::clone(&funds.parts.shared);
+            let poll = funds.parts.poll;
+            tokio::select! {
+                () = stop.asked() => return,
+                Some(report) = funds.parts.reports.recv() => funds.reported(&report),
+                () = shared.money.notified() => {}
+                () = tokio::time::sleep(poll) => {}
+            }
+        }
+    }
+
+    /// Takes up what an earlier run left. Orders that its wallet no longer knows never left it,
+    /// or have arrived already; the chain shows which.
+    fn resume(&mut self) {
+        let log = self.parts.shared.lock().funds.log.clone();
+        for site in log.sites().filter(|log| log.site.side == Side::Client) {
+            let Ok(read) = ClientSite::from_record(&site.site) else { continue };
+            let contract = read.contract;
+            let mut life = ClientLife::new(read, self.parts.policy.clone());
+            if let Some(sent) = &site.sent {
+                life.apply(sent);
+                if life.flight().is_some_and(|flight| !self.parts.known.contains(&flight.label)) {
+                    life.arrived(0);
+                }
+            }
+            self.lives.insert(contract, Kept::new(life, site.is_leaving));
+        }
+    }
+
+    /// The wallet's word on an order.
+    fn reported(&mut self, report: &Report) {
+        let is_it = |kept: &&mut Kept| {
+            kept.life.flight().is_some_and(|flight| flight.label == report.label.0)
+        };
+        let Some(kept) = self.lives.values_mut().find(is_it) else { return };
+        match &report.outcome {
+            Outcome::Sent { .. } => {}
+            outcome if outcome.is_success() => kept.life.arrived(self.now_s),
+            Outcome::Unknown { .. } => kept.life.arrived(self.now_s),
+            outcome => {
+                let contract = kept.life.site().contract.to_raw();
+                tracing::warn!(contract, ?outcome, "a message to our contract had no effect");
+                kept.life.failed(self.now_s);
+            }
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), ChainFault> {
+        self.now_s = self.parts.line.head().await?.time.0;
+        self.look_at_root().await?;
+        let told = self.told();
+        self.open(&told).await;
+        let contracts: Vec<Address> = self.lives.keys().copied().collect();
+        for contract in contracts {
+            self.look(contract, &told).await?;
+        }
+        Ok(())
+    }
+
+    fn told(&self) -> Told {
+        let state = self.parts.shared.lock();
+        let channel = |(proxy, channel): (&Address, &cocoon_channel::Channel)| Met {
+            proxy: *proxy,
+            proxy_key: channel.proxy_key,
+            own: channel.own_contract,
+            payment: channel.payment.clone(),
+            counted: channel.books.max(),
+            own_count: channel.books.own(),
+        };
+        Told {
+            nonces: state.funds.nonces.clone(),
+            channels: state.channels.channels().map(channel).collect(),
+            connected: state.proxies.values().filter_map(|proxy| proxy.session.proxy()).collect(),
+        }
+    }
+
+    /// Takes up contracts that sessions met for the first time.
+    async fn open(&mut self, told: &Told) {
+        let Some(root) = self.parts.gate.believed().cloned() else { return };
+        let owner = self.parts.purse.address();
+        for met in &told.channels {
+            let site = || ClientSite::at(owner, met.proxy, met.proxy_key, &root.network).ok();
+            if let Some(kept) = self.lives.get_mut(&met.own) {
+                // A site read from the journal may have to be deployed yet.
+                if kept.life.site().init.is_none() {
+                    kept.life.deploys_with(site().and_then(|site| site.init));
+                }
+                continue;
+            }
+            if self.lives.len() >= LIVES_MAX || !told.connected.contains(&met.proxy) {
+                continue;
+            }
+            // A channel of other parameters was opened, and ended, by an earlier run.
+            let Some(site) = site().filter(|site| site.contract == met.own) else { continue };
+            let counted_before = met.counted.saturating_sub(met.own_count);
+            let site = ClientSite { counted_before, ..site };
+            let Ok(record) = site.record(self.now_s) else { continue };
+            self.journal(&[record]).await;
+            let life = ClientLife::new(site, self.parts.policy.clone());
+            self.lives.insert(met.own, Kept { heard_s: self.now_s, ..Kept::new(life, false) });
+        }
+    }
+
+    /// Looks at one contract and does what is next.
+    async fn look(&mut self, contract: Address, told: &Told) -> Result<(), ChainFault> {
+        let Some(kept) = self.lives.get_mut(&contract) else { return Ok(()) };
+        let proxy = kept.life.site().proxy;
+        kept.own = see_client(self.parts.line.as_ref(), contract).await?;
+        kept.proxy = see_proxy(self.parts.line.as_ref(), proxy).await?;
+        if told.connected.contains(&proxy) || kept.heard_s == 0 {
+            kept.heard_s = self.now_s;
+        }
+        let params = self.parts.gate.believed().map(|root| &root.network.params);
+        if params.is_some_and(|params| *params != kept.life.site().params) {
+            kept.outdated_since_s.get_or_insert(self.now_s);
+        }
+        let channel = told.channels.iter().find(|met| met.proxy == proxy);
+        let payment = channel
+            .and_then(|met| met.payment.as_deref())
+            .and_then(|bytes| SignedPayment::from_boc(bytes).ok());
+        let wallet = self.parts.purse.status().balance.unwrap_or_default();
+        let view = ClientView {
+            now_s: self.now_s,
+            query_id: u64::from_le_bytes(clock::random()),
+            own: &kept.own,
+            proxy: &kept.proxy,
+            wallet,
+            held: Held {
+                payment: payment.as_ref(),
+                counted: channel.map_or(Tokens::ZERO, |met| met.counted),
+                own: channel.map_or(Tokens::ZERO, |met| met.own_count),
+            },
+            wish: if kept.is_leaving || self.parts.leave { Wish::Leave } else { Wish::Use },
+            outdated_since_s: kept.outdated_since_s,
+            heard_s: Some(kept.heard_s),
+            secret_hash: Some(self.parts.secret_hash),
+            nonce: told.nonces.get(&contract).copied(),
+        };
+        let next = kept.life.plan(&view);
+        let said = next.to_string();
+        if said != kept.said {
+            tracing::info!(contract = %contract.to_raw(), "{said}");
+            kept.said = said;
+        }
+        match next {
+            Next::Send(order) => {
+                let mut records = vec![kept.life.sent(&order, &view)];
+                if view.wish == Wish::Leave && !kept.is_leaving {
+                    kept.is_leaving = true;
+                    records.insert(0, SettleRecord::Leaving { contract: contract.hash });
+                }
+                self.journal(&records).await;
+                let (label, message) = (Label(order.label), order.message);
+                self.parts.purse.order(Order { label, message });
+            }
+            Next::Wait(_) => {}
+            Next::Done(done) => self.done(contract, done).await,
+        }
+        Ok(())
+    }
+
+    /// A life is over.
+    async fn done(&mut self, contract: Address, done: Done) {
+        let Some(kept) = self.lives.get(&contract) else { return };
+        // A contract of these parameters stays closed for ever; it is shown until the next start.
+        if kept.outdated_since_s.is_some() || done == Done::NeverOpened {
+            self.journal(&[SettleRecord::Ended { contract: contract.hash }]).await;
+            self.lives.remove(&contract);
+            let mut state = self.parts.shared.lock();
+            state.funds.nonces.remove(&contract);
+        }
+    }
+
+    /// Looks at the root contract and moves the node when its state is believed.
+    async fn look_at_root(&mut self) -> Result<(), ChainFault> {
+        let state = Arc::clone(&self.parts.root.borrow_and_update());
+        if self.parts.gate.believed() == Some(state.as_ref()) {
+            return Ok(());
+        }
+        let guard = guard(self.parts.line.as_ref(), self.parts.root_address, state.owner).await?;
+        let Ok(cell) = state.cell() else { return Ok(()) };
+        let hash = *cell.repr_hash().as_array();
+        let seen = self.parts.shared.lock().funds.log.root_seen();
+        if let Some((_, at_s)) = seen.filter(|(known, _)| *known == hash) {
+            self.parts.gate.restore_seen(state.as_ref().clone(), at_s);
+        }
+        match self.parts.gate.look(&state, guard, self.now_s) {
+            Ruling::Same | Ruling::Older => {}
+            Ruling::Believed(changes) => {
+                for change in &changes {
+                    tracing::info!(version = state.version, "the network changes: {change}");
+                }
+                let record = SettleRecord::RootBelieved { state: boc::encode(&cell) };
+                self.journal(&[record]).await;
+                self.parts.shared.adopt(&state);
+            }
+            Ruling::Held { until_s, changes } => {
+                if seen.is_none_or(|(known, _)| known != hash) {
+                    for change in &changes {
+                        tracing::warn!(until_s, "a change of the network waits: {change}");
+                    }
+                    self.journal(&[SettleRecord::RootSeen { hash, at_s: self.now_s }]).await;
+                }
+                if let Some(believed) = self.parts.gate.believed().cloned() {
+                    self.parts.shared.adopt(&believed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes records and waits until they are on disk: nothing leaves before.
+    async fn journal(&mut self, records: &[SettleRecord]) {
+        let Some(ticket) = self.parts.shared.write_down(records) else {
+            // The journal is gone and the node ends.
+            return std::future::pending().await;
+        };
+        let is_gone = self.parts.durable.wait_for(|written| *written >= ticket).await.is_err();
+        if is_gone {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn publish(&self) {
+        let line = self.parts.line.status();
+        let purse = self.parts.purse.status();
+        let contracts: Vec<Value> = self.lives.iter().map(|(own, kept)| kept.page(*own)).collect();
+        let picture = json!({
+            "chain": line.name,
+            "chain_away_s": line.away.map(|away| away.as_secs()),
+            "chain_fault": line.fault,
+            "chain_time_s": self.now_s,
+            "wallet": purse.wallet.to_raw(),
+            "wallet_nanoton": purse.balance.map(|balance| balance.0),
+            "wallet_lacks": purse.lacking.map(|lacking| lacking.to_string()),
+            "contracts": contracts,
+        });
+        self.parts.shared.lock().funds.picture = picture;
+    }
+}
+
+impl Kept {
+    fn new(life: ClientLife, is_leaving: bool) -> Self {
+        Self {
+            life,
+            own: Seen::Unknown,
+            proxy: Seen::Unknown,
+            said: String::new(),
+            heard_s: 0,
+            outdated_since_s: None,
+            is_leaving,
+        }
+    }
+
+    fn page(&self, own: Address) -> Value {
+        let state = self.own.state();
+        let phase = match (&self.own, state) {
+            (_, Some(state)) => ["normal", "closing", "closed"][usize::from(state.phase.code())],
+            (Seen::Absent { .. }, _) => "absent",
+            (Seen::Broken { .. }, _) => "broken",
+            _ => "unknown",
+        };
+        json!({
+            "sc_address": own.to_raw(),
+            "proxy_sc_address": self.life.site().proxy.to_raw(),
+            "state": phase,
+            "balance_nanoton": state.map(|state| state.balance.0),
+            "stake_nanoton": state.map(|state| state.stake.0),
+            "tokens_charged": state.map(|state| state.tokens_used.0),
+            "unlock_s": state.map(|state| state.unlock_s),
+            "proxy_stake_nanoton": self.proxy.state().map(|proxy| proxy.stake.0),
+            "on_its_way": self.life.flight().map(|flight| flight.step.to_string()),
+            "doing": self.said,
+        })
+    }
+}
