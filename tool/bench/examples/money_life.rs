@@ -64,8 +64,10 @@ async fn life() -> Result<()> {
     say("the price has changed");
     site.until("the new proxy contract", async |site| site.seen(site.proxy()).await).await?;
     site.stake(1).await?;
+    // A deposit is made of whole tokens.
+    let deposited = CLIENT_STAKE - CLIENT_STAKE % PRICES[1];
     site.until("the new client contract", async |site| {
-        site.client_state(site.client()).await.is_some_and(|state| state.balance.0 >= CLIENT_STAKE)
+        site.client_state(site.client()).await.is_some_and(|state| state.balance.0 >= deposited)
     })
     .await?;
     site.until("the old client contract's end", async |site| {
