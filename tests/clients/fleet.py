@@ -7,6 +7,7 @@ system takes all of it down with the last process, however that ends.
 `cocoon up` writes the keys and configurations; flags move the nodes to their places.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -141,12 +142,16 @@ class Node:
                 LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=self.clock, FAKETIME_NO_CACHE="1",
                 FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1",
             )  # fmt: skip
+        # A child ends with the thread that made it, so one thread makes them all.
+        self.child = self.fleet.starter.submit(self._spawn, arguments, environment).result()
+        self.down_on_purpose = False
+
+    def _spawn(self, arguments, environment):
         with open(self.log, "ab") as log:
-            self.child = subprocess.Popen(
+            return subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=environment, preexec_fn=drive.with_parent,
             )  # fmt: skip
-        self.down_on_purpose = False
 
     @property
     def pid(self):
@@ -231,6 +236,7 @@ class Fleet:
 
     def __init__(self, directory, proxies=2, workers=2, clocks=False, mock=()):
         self.directory, self.clocks = directory, clocks
+        self.starter = concurrent.futures.ThreadPoolExecutor(1)
         self.network = os.path.join(directory, "network")
         self.host = "127.0.0.1"
         if apart():
