@@ -1,7 +1,7 @@
 # What the build and the tests need from the system, and how it gets there.
 #
 #   need build          cmake, libclang, a C++ compiler (the embedded engine); pip (its model)
-#   need check          build, and node, python3-venv, openssl, cryptsetup-bin (the tests)
+#   need check          build, and node, python3-venv, openssl, iproute2, libfaketime, cryptsetup-bin (the tests)
 #
 # Says what it is about to install and why, asks before it uses root unless it is root or in CI,
 # and does nothing when everything is there.
@@ -28,6 +28,13 @@ has_veritysetup() {
     has veritysetup || [ -x /usr/sbin/veritysetup ] || [ -x /sbin/veritysetup ]
 }
 
+has_faketime() {
+    for file in /usr/lib/*/faketime/libfaketimeMT.so.1; do
+        [ -e "$file" ] && return 0
+    done
+    return 1
+}
+
 find_missing() { # build | check
     has cargo || {
         echo "A Rust toolchain is needed first: see https://www.rust-lang.org/tools/install" >&2
@@ -42,6 +49,8 @@ find_missing() { # build | check
     has node || lacks "nodejs npm" "compiles the contracts, runs the official Node client"
     has npm || has node || lacks npm "compiles the contracts"
     python3 -c 'import ensurepip' 2>/dev/null || lacks python3-venv "runs the official Python client"
+    has ip || lacks iproute2 "links that can be cut, in the chaos test"
+    has_faketime || lacks libfaketime "clocks that step, in the chaos test"
     has openssl || lacks openssl "an independent TLS peer for the tests"
     has_veritysetup || lacks cryptsetup-bin "an independent hash tree for the tests"
 }

@@ -111,6 +111,7 @@ impl Default for Settings {
             payout_min: Nanoton(10_000_000_000),
             pool: cocoon_schedule::Limits {
                 waiting_per_model_max: 4_096,
+                waiting_per_slot_milli: 500,
                 waiting_per_client_max: 4_096,
                 ..cocoon_schedule::Limits::default()
             },

@@ -80,6 +80,8 @@ pub(crate) struct Pool {
     enabled: Ranks<BTreeSet<(u32, WorkerId)>>,
     /// Connections that can take a request now.
     free: Ranks<PriceTree>,
+    /// Requests that the connections that take some may run at once.
+    pub(crate) slots: u64,
     pub(crate) line: Line,
 }
 
@@ -110,6 +112,7 @@ impl Pool {
             members: BTreeSet::new(),
             enabled: Ranks::default(),
             free: Ranks::default(),
+            slots: 0,
             line: Line::default(),
         }
     }

@@ -15,6 +15,10 @@ use crate::{ClientId, Ticket, WorkerId};
 pub struct Limits {
     /// Requests that may wait for one model.
     pub waiting_per_model_max: usize,
+    /// Requests that may wait for each slot of the model's workers that take requests, in
+    /// thousandths; rounded up. Bounds how long a request that waits has to: at 500 about half the
+    /// time of an answer. Does not hold while no worker takes any.
+    pub waiting_per_slot_milli: u32,
     /// Requests of one client that may wait for one model.
     pub waiting_per_client_max: usize,
     /// Worker connections in all.
@@ -27,6 +31,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             waiting_per_model_max: 1_024,
+            waiting_per_slot_milli: u32::MAX,
             waiting_per_client_max: 256,
             workers_max: 4_096,
             models_max: 1_024,
@@ -88,6 +93,8 @@ struct Worker {
     account: u64,
     coefficient: u32,
     running_max: u32,
+    /// Of them, counted among the pool's slots now.
+    counted: u32,
     keys: bool,
     enabled: bool,
     is_free: bool,
@@ -166,6 +173,7 @@ impl Scheduler {
             account: offer.account,
             coefficient: offer.coefficient,
             running_max: offer.running_max,
+            counted: 0,
             keys: offer.keys,
             enabled: false,
             is_free: false,
@@ -378,13 +386,24 @@ impl Scheduler {
             return Some(Refusal::TooExpensive { cheapest });
         }
         let waiting = pool.line.len();
+        // Who was let down by a worker has waited already.
+        let room = if job.first { usize::MAX } else { self.room(pool) };
         let out_of_time = job.deadline_ms <= now_ms;
         let known = self.places.contains_key(&job.ticket);
-        if waiting >= self.limits.waiting_per_model_max || out_of_time || known {
+        if waiting >= self.limits.waiting_per_model_max.min(room) || out_of_time || known {
             return Some(Refusal::Busy { waiting });
         }
         let waiting = pool.line.len_of(job.client);
         (waiting >= self.limits.waiting_per_client_max).then_some(Refusal::ClientBusy { waiting })
+    }
+
+    /// How many may wait so that none waits long.
+    fn room(&self, pool: &Pool) -> usize {
+        if pool.slots == 0 {
+            return usize::MAX;
+        }
+        let room = pool.slots.saturating_mul(self.limits.waiting_per_slot_milli.into());
+        usize::try_from(room.div_ceil(1_000)).unwrap_or(usize::MAX)
     }
 
     fn pool_for(&mut self, model: &str) -> Result<usize, JoinFault> {
@@ -439,7 +458,11 @@ impl Scheduler {
             pool.remove_free(at, worker.keys);
         }
         let load = worker.load();
-        let free = worker.enabled && load < worker.running_max && !worker.pace.is_cooling(now_ms);
+        let takes = worker.enabled && !worker.pace.is_cooling(now_ms);
+        let counts = if takes { worker.running_max } else { 0 };
+        pool.slots = pool.slots.saturating_sub(worker.counted.into()).saturating_add(counts.into());
+        worker.counted = counts;
+        let free = takes && load < worker.running_max;
         worker.is_free = free;
         if free {
             let wait_us = worker.pace.expected_us(load);

@@ -8,8 +8,13 @@ use cocoon_schedule::{
 use proptest::prelude::*;
 
 const MODELS: [&str; 3] = ["a", "b", "c"];
-const LIMITS: Limits =
-    Limits { waiting_per_model_max: 12, waiting_per_client_max: 5, workers_max: 8, models_max: 2 };
+const LIMITS: Limits = Limits {
+    waiting_per_model_max: 12,
+    waiting_per_slot_milli: u32::MAX,
+    waiting_per_client_max: 5,
+    workers_max: 8,
+    models_max: 2,
+};
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -62,6 +62,9 @@ pub struct ProxyConfig {
     pub http_access_hash: String,
     /// Longest time a request waits for a free worker, milliseconds.
     pub queue_wait_ms: u64,
+    /// Requests that may wait for each slot of the workers, in thousandths; further ones are refused
+    /// at once. At 500 none waits longer than about half the time of an answer.
+    pub waiting_per_slot_milli: u32,
     /// With traffic, a state commit is made at least this often, milliseconds.
     pub commit_every_ms: u64,
     /// A state commit is made as soon as this much is not covered by one, nanoTON.
@@ -104,6 +107,8 @@ impl Default for ProxyConfig {
             http_access_hash: String::new(),
             queue_wait_ms: 30_000,
             commit_every_ms: 60_000,
+            waiting_per_slot_milli: 500,
+            commit_every_ms: 30_000,
             commit_at_risk: Nanoton(100_000_000),
             journal_bytes_max: 32 << 20,
             drain_s: 30,

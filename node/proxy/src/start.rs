@@ -138,12 +138,15 @@ fn open_books(
         is_test: config.is_test,
         is_testnet: config.is_testnet,
     };
+    let mut pool = Settings::default().pool;
+    pool.waiting_per_slot_milli = config.waiting_per_slot_milli;
     let settings = Settings {
         chain: if ground.chain.is_some() { ChainMode::Real } else { ChainMode::Pseudo },
         charge_min: config.charge_at,
         payout_min: config.payout_at,
         check_hashes: config.check_worker_images,
         queue_wait_max_ms: config.queue_wait_ms,
+        pool,
         commit_every_ms: config.commit_every_ms,
         commit_at_risk: config.commit_at_risk,
         ..Settings::default()

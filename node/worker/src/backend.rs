@@ -13,8 +13,9 @@ use thiserror::Error;
 
 /// Time for one probe (protocol notes, wire 4.9 has 10 s; a local server answers in far less).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an idle connection to the model server is kept.
-const IDLE: Duration = Duration::from_secs(30);
+/// How long an idle connection to the model server is kept; looked at as often, so that it may be
+/// twice as long.
+const IDLE: Duration = Duration::from_secs(10);
 /// Largest answer to a probe that is read, bytes.
 const PROBE_LEN_MAX: usize = 1 << 20;
 

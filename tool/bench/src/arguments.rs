@@ -131,6 +131,9 @@ pub(crate) struct LoadArguments {
     /// A request that takes longer is an error, seconds.
     #[arg(long, default_value_t = 20.0)]
     timeout: f64,
+    /// Pause of a connection after a refusal, milliseconds.
+    #[arg(long, default_value_t = 5)]
+    refusal_pause_ms: u64,
     /// How to print the result.
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) format: Format,
@@ -155,6 +158,7 @@ impl From<LoadArguments> for load::Options {
             model: arguments.model,
             key: arguments.key.filter(|key| !key.is_empty()),
             timeout: seconds(arguments.timeout),
+            refusal_pause: Duration::from_millis(arguments.refusal_pause_ms),
         }
     }
 }

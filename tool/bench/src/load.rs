@@ -69,6 +69,8 @@ pub struct Options {
     pub key: Option<String>,
     /// A request that takes longer is an error.
     pub timeout: Duration,
+    /// Pause of a connection after a refusal, as users keep who heed `Retry-After`.
+    pub refusal_pause: Duration,
 }
 
 impl Options {
@@ -87,6 +89,7 @@ impl Options {
             pace: Duration::ZERO,
             key: None,
             timeout: Duration::from_secs(20),
+            refusal_pause: Duration::from_millis(5),
         }
     }
 }
@@ -162,6 +165,7 @@ struct Target {
     shape: Shape,
     reuse: Reuse,
     timeout: Duration,
+    refusal_pause: Duration,
 }
 
 impl Target {
@@ -195,6 +199,7 @@ impl Target {
             shape: options.shape,
             reuse: options.reuse,
             timeout: options.timeout,
+            refusal_pause: options.refusal_pause,
         })
     }
 }

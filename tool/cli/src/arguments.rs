@@ -213,6 +213,9 @@ pub(crate) struct ProcessOptions {
     /// Threads that serve; one for each core when left out.
     #[arg(long = "node-threads", value_name = "N", env = "COCOON_NODE_THREADS", id = "node_threads", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Allow core dumps, for a debugger: they hold prompts, answers and keys in clear.
+    #[arg(long, env = "COCOON_CORE_DUMPS")]
+    pub(crate) core_dumps: bool,
     /// End when standard input closes.
     #[arg(long, hide = true)]
     pub(crate) with_parent: bool,

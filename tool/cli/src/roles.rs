@@ -5,7 +5,7 @@ use cocoon_client::{ClientConfig, Network};
 use cocoon_engine::{EngineConfig, EngineEvent};
 use cocoon_gateway::GatewayConfig;
 use cocoon_host::config::{ConfigFault, Layers};
-use cocoon_host::{Stop, telemetry};
+use cocoon_host::{Stop, dumps, memory, telemetry};
 use cocoon_proxy::ProxyConfig;
 use cocoon_units::Address;
 use cocoon_wire::config::{ClientRunner, ProxyRunner, WorkerRunner};
@@ -229,6 +229,11 @@ pub(crate) fn run_node(
 ) -> Result<()> {
     let format = if options.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
     telemetry::start(&options.log, format).map_err(mistake)?;
+    if options.core_dumps {
+        tracing::warn!("core dumps are allowed: they hold prompts, answers and keys in clear");
+    } else {
+        dumps::forbid().context("cannot forbid core dumps")?;
+    }
     let mut builder = match options.threads {
         Some(1) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
@@ -240,6 +245,7 @@ pub(crate) fn run_node(
     let outcome = runtime.block_on(async {
         let stop = Stop::new();
         stop.on_signals().context("cannot listen for signals")?;
+        memory::give_back_for_ever();
         if options.with_parent {
             stop.on_parent_gone();
             end_after_parent(&stop);

@@ -37,7 +37,11 @@ impl Driver {
             if !matches!(outcome, Outcome::Whole(_)) {
                 // What is left of this answer must not be taken for the next one.
                 self.connection = None;
-                tokio::time::sleep(FAILURE_PAUSE).await;
+                tokio::time::sleep(match outcome {
+                    Outcome::Refused(..) => self.target.refusal_pause,
+                    _ => FAILURE_PAUSE,
+                })
+                .await;
             }
             self.recorder.record(&outcome);
         }
@@ -79,7 +83,7 @@ impl Driver {
             self.connection = Some(connection);
         }
         if status != http::StatusCode::OK {
-            return Outcome::Refused(status);
+            return Outcome::Refused(status, start.elapsed());
         }
         match reading.end() {
             Ok(()) => Outcome::Whole(super::report::Whole::new(start, head, &reading)),

@@ -59,6 +59,9 @@ pub struct Report {
     pub first: Millis,
     /// Between pieces of a body that arrived one after the other: for a stream, between events.
     pub gap: Millis,
+    /// To the end of an answer with another status than 200.
+    #[serde(default)]
+    pub refusal: Millis,
     /// Events received, `[DONE]` included.
     pub events: u64,
     /// Bytes of bodies received.
@@ -112,7 +115,8 @@ impl fmt::Display for Report {
 /// How a request ended.
 pub(crate) enum Outcome {
     Whole(Whole),
-    Refused(StatusCode),
+    /// With its status, after this long.
+    Refused(StatusCode, Duration),
     Broken(Broken),
 }
 
@@ -151,6 +155,7 @@ struct Totals {
     head: Histogram,
     first: Histogram,
     gap: Histogram,
+    refusal: Histogram,
     events: u64,
     bytes: u64,
     connects: u64,
@@ -194,7 +199,8 @@ impl Recorder {
                 totals.events += whole.events;
                 totals.bytes += whole.bytes;
             }
-            Outcome::Refused(status) => {
+            Outcome::Refused(status, took) => {
+                totals.refusal.record(*took);
                 *totals.statuses.entry(status.as_u16()).or_default() += 1;
             }
             Outcome::Broken(broken) => *totals.errors.entry(*broken).or_default() += 1,
@@ -216,6 +222,7 @@ impl Recorder {
             head: Millis::from(&totals.head),
             first: Millis::from(&totals.first),
             gap: Millis::from(&totals.gap),
+            refusal: Millis::from(&totals.refusal),
             events: totals.events,
             bytes: totals.bytes,
             connects: totals.connects,

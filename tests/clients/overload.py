@@ -1,0 +1,101 @@
+"""Ten times as many users as there is room for: the room is used, the rest is told at once.
+
+Times depend on the machine, so what is asserted here is coarse; `--table` measures and prints a
+Markdown table for bench/README.md.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import drive
+from drive import check, equal, until
+
+suite = drive.Suite("overload")
+# Slots of the only worker, and how long an answer takes: 50 events, 20 ms apart.
+SLOTS = 16
+PACE_MS = 20
+TIMES = 10
+SECONDS = 6
+
+
+def load(net, connections, seconds=SECONDS, warm_up=1.5):
+    """The report of a load; who is refused comes back after a second, as Retry-After says."""
+    arguments = [drive.BENCH, "load", "--url", f"http://{net.host}:{net.port}", "--format", "json",
+                 "--connections", str(connections), "--seconds", str(seconds), "--pace-ms", str(PACE_MS),
+                 "--refusal-pause-ms", "1000", "--warm-up", str(warm_up), "--model", net.model]  # fmt: skip
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
+    check(done.returncode == 0, done.stderr)
+    return json.loads(done.stdout)
+
+
+def measure(net):
+    """Reports of one user, of as many as there is room for, of ten times as many, and after."""
+    alone = load(net, 1)
+    full = load(net, SLOTS)
+    over = load(net, SLOTS * TIMES)
+    after = load(net, SLOTS, seconds=1.0, warm_up=1.2)
+    return {"one user": alone, "as many as slots": full, f"{TIMES} times as many": over,
+            "a second later": after}  # fmt: skip
+
+
+@suite.case("ten times the capacity: capacity is served, the rest is refused with Retry-After")
+def overload(net, _):
+    reports = measure(net)
+    full, over, after = (reports[name] for name in list(reports)[1:])
+    check(over["requests_per_s"] > 0.7 * full["requests_per_s"], "served:", over["requests_per_s"],
+          "of", full["requests_per_s"])  # fmt: skip
+    equal(over["errors"], {}, "broken answers")
+    equal(list(over["statuses"]), ["429"], "refusals")
+    check(over["statuses"]["429"] > 3 * over["requests"], over["statuses"], over["requests"])
+    check(over["latency"]["p99"] < 3 * full["latency"]["p99"], over["latency"], full["latency"])
+    check(over["refusal"]["p50"] < 500, over["refusal"])
+    check(after["requests"] > 0 and not after["errors"], after)
+    check(after["latency"]["p50"] < 2 * full["latency"]["p50"], after["latency"])
+    return f"p99 {over['latency']['p99']:.0f} ms, alone {full['latency']['p99']:.0f} ms"
+
+
+@suite.case("a refusal names the reason and when to come back")
+def refusal(net, mock):
+    with drive.contextlib.ExitStack() as held:
+        refused = None
+        for _ in range(SLOTS * 2):
+            link = held.enter_context(drive.Connection(net.host, net.port, 5))
+            link.inner.request("POST", "/v1/chat/completions",
+                               json.dumps(net.ask(stream=True, mock_gap_ms=100)),
+                               {"content-type": "application/json"})  # fmt: skip
+        until(lambda: mock.counts()["running"] == SLOTS, "every slot is taken")
+        refused = net.request(net.ask())
+        equal(refused.status, 429, refused.body)
+        equal(refused.headers["retry-after"], "1", "Retry-After")
+        check(refused.took_s < 1, f"after {refused.took_s:.2f} s")
+        refused.error()
+    until(lambda: net.request(net.ask()).status == 200, "room again", patience_s=10)
+
+
+def table(net):
+    rows = ["| users | answers/s | p50 / p99 ms | refused/s | refusal p50 / p99 ms | broken |",
+            "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, report in measure(net).items():
+        latency, gone = report["latency"], report["refusal"]
+        refused = sum(report["statuses"].values()) / report["seconds"]
+        rows.append(
+            f"| {name} ({report['connections']}) | {report['requests_per_s']:.1f} "
+            f"| {latency['p50']:.0f} / {latency['p99']:.0f} | {refused:.0f} "
+            f"| {gone['p50']:.1f} / {gone['p99']:.1f} | {sum(report['errors'].values())} |"
+        )
+    print("\n".join(rows))
+    return 0
+
+
+def body(suite):
+    # Layers of configuration: the environment is above the file that `cocoon up` writes.
+    os.environ["COCOON_WORKER_MAX_ACTIVE_REQUESTS"] = str(SLOTS)
+    with drive.scratch() as directory, drive.Mock(directory) as mock:
+        with drive.Network(directory, "--engine", mock.url, "--workers", "1") as net:
+            return table(net) if "--table" in sys.argv else suite.run(net, mock)
+
+
+if __name__ == "__main__":
+    drive.main(suite, body)
