@@ -279,19 +279,24 @@ fn time_runs_out() {
 
 #[test]
 fn a_burst_waits_in_line_and_the_line_ends() {
-    let mut stage = Stage::with(Settings { queue_wait_max_ms: 5_000, ..settings() });
+    let mut settings = Settings { queue_wait_max_ms: 5_000, ..settings() };
+    settings.pool.waiting_per_slot_milli = 2_000;
+    let mut stage = Stage::with(settings);
     let worker = stage.worker(30, 4, 1);
     let conn = stage.client(20, 4);
     for id in 1..=3 {
         stage.send(conn, &request(id));
     }
+    assert_eq!(stage.got(conn), None, "two may wait for the one slot");
+    stage.send(conn, &request(4));
+    let text = "all workers for model qwen are busy, try again later";
+    assert_eq!(error_of(&mut stage, conn), (651, text.into()), "a third may not");
     let first = stage.run_query(worker);
     assert_eq!(stage.got(worker), None, "one at a time");
     stage.serve(worker, first, 10);
     let second = stage.run_query(worker);
     stage.all(conn);
     stage.wait(5_000);
-    let text = "all workers for model qwen are busy, try again later";
     assert_eq!(error_of(&mut stage, conn), (651, text.into()));
     assert_eq!(stage.got(conn), None, "the running one goes on");
     stage.serve(worker, second, 10);
