@@ -82,6 +82,8 @@ pub(crate) struct Pool {
     free: Ranks<PriceTree>,
     /// Requests that the connections that take some may run at once.
     pub(crate) slots: u64,
+    /// Nobody may wait before this: a request was refused for want of room not long ago.
+    pub(crate) full_until_ms: u64,
     pub(crate) line: Line,
 }
 
@@ -113,6 +115,7 @@ impl Pool {
             enabled: Ranks::default(),
             free: Ranks::default(),
             slots: 0,
+            full_until_ms: 0,
             line: Line::default(),
         }
     }

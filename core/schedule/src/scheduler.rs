@@ -10,14 +10,18 @@ use crate::pool::{Job, ModelOffers, Offer, Pool, WorkerOffer};
 use crate::tree::Score;
 use crate::{ClientId, Ticket, WorkerId};
 
+/// How long after a refusal for want of room nobody may wait. While more come than can be served a
+/// line keeps no slot busy that would not be busy anyway; it only makes everybody late.
+const CALM_MS: u64 = 2_000;
+
 /// Bounds on everything a peer could make grow.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Requests that may wait for one model.
     pub waiting_per_model_max: usize,
     /// Requests that may wait for each slot of the model's workers that take requests, in
-    /// thousandths; rounded up. Bounds how long a request that waits has to: at 500 about half the
-    /// time of an answer. Does not hold while no worker takes any.
+    /// thousandths; rounded up. The line is for bursts: two seconds after a request found no room in
+    /// it, nobody may wait. Does not hold while no worker takes any request.
     pub waiting_per_slot_milli: u32,
     /// Requests of one client that may wait for one model.
     pub waiting_per_client_max: usize,
@@ -260,6 +264,9 @@ impl Scheduler {
             return Placement::Assigned { worker, coefficient };
         }
         if let Some(refusal) = self.refusal(pool, &job, now_ms) {
+            if matches!(refusal, Refusal::Busy { .. }) {
+                self.pools[at].full_until_ms = now_ms.saturating_add(CALM_MS);
+            }
             return Placement::Refused(refusal);
         }
         let position = if job.first { 0 } else { pool.line.len() };
@@ -387,7 +394,7 @@ impl Scheduler {
         }
         let waiting = pool.line.len();
         // Who was let down by a worker has waited already.
-        let room = if job.first { usize::MAX } else { self.room(pool) };
+        let room = if job.first { usize::MAX } else { self.room(pool, now_ms) };
         let out_of_time = job.deadline_ms <= now_ms;
         let known = self.places.contains_key(&job.ticket);
         if waiting >= self.limits.waiting_per_model_max.min(room) || out_of_time || known {
@@ -398,9 +405,12 @@ impl Scheduler {
     }
 
     /// How many may wait so that none waits long.
-    fn room(&self, pool: &Pool) -> usize {
-        if pool.slots == 0 {
+    fn room(&self, pool: &Pool, now_ms: u64) -> usize {
+        if pool.slots == 0 || self.limits.waiting_per_slot_milli == u32::MAX {
             return usize::MAX;
+        }
+        if now_ms < pool.full_until_ms {
+            return 0;
         }
         let room = pool.slots.saturating_mul(self.limits.waiting_per_slot_milli.into());
         usize::try_from(room.div_ceil(1_000)).unwrap_or(usize::MAX)

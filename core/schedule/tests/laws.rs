@@ -411,3 +411,42 @@ fn bad_workers_rest_and_their_name_is_remembered() {
     let event = Event::Assigned { ticket: Ticket(2), worker: WorkerId(7), coefficient: 1000 };
     assert_eq!(pool.next_event(), Some(event));
 }
+
+#[test]
+fn the_line_is_as_long_as_its_slots_allow() {
+    let limits = Limits { waiting_per_slot_milli: 500, ..Limits::default() };
+    let mut pool = Scheduler::new(limits);
+    for id in 1..=2 {
+        let offer =
+            Offer { model: "m", coefficient: 1_000, running_max: 4, keys: true, account: id };
+        pool.join(WorkerId(id), offer, 0).unwrap();
+        pool.enable(WorkerId(id), true, 0);
+    }
+    let job = |ticket, first| Job {
+        ticket: Ticket(ticket),
+        client: ClientId(1),
+        model: "m",
+        coefficient_max: 4_000,
+        keys: false,
+        deadline_ms: 60_000,
+        first,
+    };
+    for ticket in 0..8 {
+        assert!(matches!(pool.submit(job(ticket, false), 0), Placement::Assigned { .. }));
+    }
+    for ticket in 8..12 {
+        assert!(matches!(pool.submit(job(ticket, false), 0), Placement::Queued { .. }));
+    }
+    let busy = |waiting| Placement::Refused(Refusal::Busy { waiting });
+    assert_eq!(pool.submit(job(12, false), 0), busy(4));
+    assert_eq!(pool.submit(job(13, true), 0), Placement::Queued { position: 0 }, "let down before");
+    // After a refusal nobody may wait for a while, however short the line has become.
+    for ticket in 8..12 {
+        assert!(pool.cancel(Ticket(ticket)));
+    }
+    assert_eq!(pool.submit(job(14, false), 1_999), busy(1));
+    assert_eq!(pool.submit(job(15, false), 3_999), Placement::Queued { position: 1 });
+    // With fewer slots fewer may wait.
+    pool.enable(WorkerId(1), false, 4_000);
+    assert_eq!(pool.submit(job(16, false), 4_000), busy(2));
+}

@@ -63,7 +63,7 @@ pub struct ProxyConfig {
     /// Longest time a request waits for a free worker, milliseconds.
     pub queue_wait_ms: u64,
     /// Requests that may wait for each slot of the workers, in thousandths; further ones are refused
-    /// at once. At 500 none waits longer than about half the time of an answer.
+    /// at once, and for two seconds after that nobody waits.
     pub waiting_per_slot_milli: u32,
     /// With traffic, a state commit is made at least this often, milliseconds.
     pub commit_every_ms: u64,

@@ -51,7 +51,11 @@ pub(crate) fn identity(p: u8) -> Identity {
 }
 
 fn settings(real_chain: bool) -> Settings {
+    let mut pool = Settings::default().pool;
+    // Few slots and many requests at once: here they wait, which is where things can go wrong.
+    pool.waiting_per_slot_milli = u32::MAX;
     Settings {
+        pool,
         chain: if real_chain { ChainMode::Real } else { ChainMode::Pseudo },
         check_hashes: false,
         payout_min: Nanoton(1_000_000_000),
