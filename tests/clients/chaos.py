@@ -171,20 +171,13 @@ class Ledger:
             self.worker_slack += TOKENS * (uncertain + tally.failed + tally.delivered)
         books = self._agreed()
         spent = books["proxy"] - self.before["proxy"]
-        least, most = TOKENS * tally.delivered, TOKENS * (tally.delivered + uncertain)
-        check(least <= spent <= most, f"{spent} tokens were charged, {least} to {most} are right:",
-              f"{tally.counts} {tally.reasons}")  # fmt: skip
         counts = self.net.mock.counts()
         made = counts["completed"] - self.mock_before["completed"]
         begun = counts["requests"] - self.mock_before["requests"]
-        check(made >= tally.delivered, f"{tally.delivered} answers delivered, {made} made")
-        check(spent <= TOKENS * begun, f"{spent} tokens charged for {begun} requests at the model")
-        if not misfortunes:
-            check(made == tally.delivered + counts["misbehaved"] * 0 or tally.hung_up or tally.late,
-                  f"{made} answers made, {tally.delivered} delivered, nobody hung up")  # fmt: skip
-            check(spent <= least + TOKENS * tally.hung_up, "a calm round charges for what failed")
+        judge(spent, made, begun, tally.counts, uncertain, bool(misfortunes))
         check(not tally.wrong, *tally.wrong[:3])
         self.before, self.mock_before = books, counts
+        least, most = TOKENS * tally.delivered, TOKENS * (tally.delivered + uncertain)
         return f"{spent} tokens, {least}..{most}"
 
     def _agreed(self):
@@ -205,6 +198,39 @@ class Ledger:
         except Failed as fault:
             slack = f"slack: client {self.client_slack}, workers {self.worker_slack}"
             raise Failed(f"{fault}: {last}; {slack}") from None
+
+
+def judge(spent, made, begun, ended, uncertain, disturbed):
+    """What may have been charged: `spent` tokens for `made` answers of `begun` requests."""
+    delivered = ended["delivered"]
+    least, most = TOKENS * delivered, TOKENS * (delivered + uncertain)
+    check(least <= spent <= most, f"{spent} tokens were charged, {least} to {most} are right: {ended}")
+    check(made >= delivered, f"{delivered} answers delivered, {made} made")
+    check(spent <= TOKENS * begun, f"{spent} tokens charged for {begun} requests at the model")
+    if not disturbed:
+        # Of those who hung up some did so when the answer was whole.
+        surplus = made - delivered
+        check(surplus <= ended["hung_up"] + ended["late"], f"{made} made, {delivered} delivered")
+
+
+def judge_can_fail():
+    """Plants what must not happen, and sees that it is found."""
+    ended = {**dict.fromkeys(Tally.NAMES, 0), "delivered": 10, "hung_up": 2}
+    right = {"spent": 620, "made": 11, "begun": 14, "ended": ended, "uncertain": 2, "disturbed": False}
+    judge(**right)
+    for what, planted in {
+        "an answer that was not charged": {"spent": 599},
+        "an answer that was charged twice": {"spent": 721},
+        "a failed answer that was charged": {"spent": 660, "uncertain": 0},
+        "an answer that nobody made": {"made": 9},
+        "tokens that nobody made": {"begun": 10},
+        "answers that got lost on a calm way": {"made": 13},
+    }.items():
+        try:
+            judge(**{**right, **planted})
+        except Failed:
+            continue
+        raise Failed(f"{what} is not found")
 
 
 def play_round(net, ledger, seed, number):
@@ -309,6 +335,7 @@ def main():
         print(f"chaos: {what}", flush=True)
     directory = tempfile.mkdtemp(prefix="cocoon-chaos-")
     try:
+        judge_can_fail()
         play(options, directory)
     except Failed as fault:
         print(f"FAIL chaos: {fault}")
