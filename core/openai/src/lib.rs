@@ -5,7 +5,7 @@
 //! - [`RequestView`] looks into a body once and writes the one that travels on by splicing;
 //!   [`FormView`] does the same for forms.
 //! - [`UsageCounter`] finds token counts in an answer as its bytes pass; [`UsageHider`] takes them
-//!   out again for users who did not ask.
+//!   out again for users who did not ask, [`UsageFiller`] completes them for those who did.
 //! - [`sse`] cuts streams into events, [`LinesToEvents`] makes events of JSON lines.
 //! - [`Dialect`] speaks `/v1/responses` and `/v1/messages` over chat completions.
 //! - [`reference`] says in the reference's words what can be said in them.
@@ -16,6 +16,7 @@ mod chat;
 pub mod dialect;
 pub mod endpoint;
 pub mod fault;
+pub mod fill;
 pub mod form;
 pub mod fuzz;
 pub mod hide;
@@ -33,6 +34,7 @@ pub mod wishes;
 pub use dialect::{Dialect, DialectStream, Marks};
 pub use endpoint::Endpoint;
 pub use fault::ApiError;
+pub use fill::UsageFiller;
 pub use form::FormView;
 pub use hide::UsageHider;
 pub use lines::LinesToEvents;

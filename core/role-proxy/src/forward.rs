@@ -55,6 +55,9 @@ impl Proxy {
                 let end = answer.end.unwrap_or_default();
                 self.complete(ticket, Last::Cancelled(&text.sanitized()), &end, now, out);
             }
+            (Body::Error { code, text }, false) if is_full(&text.sanitized()) => {
+                self.worker_full(ticket, code, &text.sanitized(), now, out);
+            }
             (Body::Error { code, text }, _) => {
                 let outcome = blame(code, &text.sanitized());
                 self.fail_with(ticket, code, &text.sanitized(), outcome, answer.end, now, out);
@@ -64,6 +67,23 @@ impl Proxy {
                 let violation = code::PROTOCOL_VIOLATION;
                 self.fail_with(ticket, violation, text, Outcome::Failed, None, now, out);
             }
+        }
+    }
+
+    /// A worker has no room after all: its announced limit counts each of its connections for
+    /// itself. The request goes to another worker, or waits in line for any of them, until its own
+    /// deadline; only then it fails, with the worker's words.
+    fn worker_full(&mut self, ticket: Ticket, code: i32, text: &str, now: Now, out: &mut Outbox) {
+        self.pool.finish(ticket, Outcome::Full, now.ms);
+        if let Some(request) = self.desk.requests.get_mut(&ticket) {
+            // The worker did nothing: this was no attempt. The pause of a full worker bounds how
+            // often one is asked.
+            request.attempts = request.attempts.saturating_sub(1);
+        }
+        if self.move_on(ticket, now, out) {
+            self.follow_pool(now, out);
+        } else {
+            self.fail_with(ticket, code, text, Outcome::Neutral, None, now, out);
         }
     }
 
@@ -439,12 +459,16 @@ fn raw_tokens(tokens: Tokens, coefficient: Coefficient, multiplier: Multiplier) 
     tokens.checked_div(factor).map_or(0, |raw| u64::try_from(raw).unwrap_or(u64::MAX))
 }
 
+/// Whether a worker says that it has no room (protocol notes, wire 3.8).
+fn is_full(text: &str) -> bool {
+    text.contains("too many active queries")
+}
+
 /// Whether a worker's error speaks against the worker. Bad requests and full queues do not.
 fn blame(code: i32, text: &str) -> Outcome {
     let users = text.starts_with("worker: invalid http request");
-    let full = text.contains("too many active queries");
     let cancelled = code == code::CANCELLED;
-    if users || full || cancelled { Outcome::Neutral } else { Outcome::Failed }
+    if users || is_full(text) || cancelled { Outcome::Neutral } else { Outcome::Failed }
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ pub enum Outcome {
     },
     /// Ended for a reason that says nothing about the worker (the client left, a bad request).
     Neutral,
+    /// The worker had no room although it announced some: another way into it is in use, as when
+    /// it is connected twice. No failure, but a reason to look elsewhere for a moment.
+    Full,
     /// The worker failed: an error of its own, a timeout, parts out of order.
     Failed,
     /// The worker claimed more tokens than the request could cost.
@@ -32,6 +35,8 @@ const STREAK_MAX: u32 = 3;
 const COOL_FAILED_MS: u64 = 1_000;
 /// First cool-down after a lie; doubles with each repetition.
 const COOL_LIED_MS: u64 = 30_000;
+/// How long a worker that said it was full is left alone.
+const COOL_FULL_MS: u64 = 100;
 /// Longest cool-down after failures: less than a request waits in line, so that a single worker
 /// that came back is found.
 const COOL_FAILED_MAX_MS: u64 = 15_000;
@@ -81,6 +86,7 @@ impl Pace {
                 self.served(service_ms, tokens, beside, now_ms)
             }
             Outcome::Neutral => {}
+            Outcome::Full => self.cool(COOL_FULL_MS, COOL_FULL_MS, 0, now_ms),
             Outcome::Failed => self.failed(now_ms),
             Outcome::Lied => self.lied(now_ms),
         }
@@ -224,6 +230,16 @@ mod tests {
         pace.learn(Outcome::Served { service_ms: 10, tokens: 1 }, 0, 30_000);
         pace.learn(Outcome::Lied, 0, 30_000);
         assert!(pace.is_cooling(89_999));
+    }
+
+    #[test]
+    fn a_full_worker_rests_and_keeps_its_name() {
+        let mut pace = Pace::new(0);
+        for _ in 0..10 {
+            pace.learn(Outcome::Full, 0, 0);
+        }
+        assert!(pace.is_cooling(99) && !pace.is_cooling(100));
+        assert_eq!(pace.failed_milli(), 0);
     }
 
     #[test]

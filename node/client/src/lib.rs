@@ -1,7 +1,7 @@
 //! The network inside a program: connects to proxies, runs requests, keeps the client's books.
 //!
-//! [`Network`] is the client node without its HTTP face. The gateway serves HTTP in front of it;
-//! a program may use it directly.
+//! [`Client`] is for programs: chat, streams, embeddings, models, who answered. [`Network`] below it
+//! is the client node without its HTTP face; the gateway serves HTTP in front of it.
 
 mod config;
 mod demands;
@@ -11,11 +11,15 @@ mod ground;
 mod network;
 mod offers;
 mod requests;
+mod simple;
 mod status;
 mod turn;
 
 pub use config::{Checked, ClientConfig};
 pub use network::{Network, NetworkFault};
+pub use simple::{
+    AskFault, ChatAnswer, ChatPart, ChatRequest, ChatStream, Client, Listed, Machine, ToolCall,
+};
 
 use cocoon_contract::code::Code;
 use cocoon_units::{Address, PublicKey, Secret};

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 const QUOTED_TOKENS: u64 = 1_000_000;
 
 /// One list of all proxies' models, in the order of their names. Models that nobody serves now are
-/// left out.
+/// left out. `tee_kind` is what all machines of this network are: the lists do not tell.
 pub(crate) fn merge<'a>(
     lists: impl Iterator<Item = &'a [ModelWorkers]>,
     prices: &PriceTable,
+    tee_kind: &str,
 ) -> Vec<ModelOffer> {
     let mut models: BTreeMap<&str, Vec<WorkerOffer>> = BTreeMap::new();
     for model in lists.flatten() {
@@ -22,7 +23,7 @@ pub(crate) fn merge<'a>(
                 coefficient: Coefficient::clamped(worker.coefficient.into()),
                 running: u32::try_from(worker.running).unwrap_or(0),
                 max_running: u32::try_from(worker.running_max).unwrap_or(0),
-                tee_kind: None,
+                tee_kind: (!tee_kind.is_empty()).then(|| tee_kind.to_owned()),
             }
         }));
     }

@@ -60,6 +60,11 @@ impl Requests {
         Self { open: HashMap::new(), cancels, tee_kind }
     }
 
+    /// What the network's machines are; empty when nothing is known.
+    pub(crate) fn tee_kind(&self) -> &'static str {
+        self.tee_kind
+    }
+
     pub(crate) fn insert(&mut self, id: RequestId, request: Request) {
         self.open.insert(id, request);
     }

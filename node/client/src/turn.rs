@@ -126,7 +126,7 @@ impl State {
 
     pub(crate) fn offers(&self) -> Vec<ModelOffer> {
         let lists = self.proxies.values().map(|proxy| proxy.models.as_slice());
-        offers::merge(lists, &self.prices)
+        offers::merge(lists, &self.prices, self.requests.tee_kind())
     }
 
     pub(crate) fn offered(&self) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What an operator can set.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub struct GatewayConfig {
     /// A reverse proxy in front of us ends TLS: lifts the demand for certificates on addresses
     /// other than loopback.
     pub behind_trusted_proxy: bool,
+    /// Addresses of that reverse proxy: connections from other machines are refused, so that
+    /// nobody walks around it. Empty: whoever reaches the port is taken for the proxy.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Whether API keys are required. Absent: yes on every address but loopback.
     pub require_keys: Option<bool>,
     /// File of the API keys. Needed when keys are required.
@@ -30,10 +33,25 @@ pub struct GatewayConfig {
     pub model_aliases: BTreeMap<String, String>,
     /// Where files and batches are kept; absent: there are none.
     pub batches: Option<BatchConfig>,
+    /// What is known of models beyond what the network tells, by name.
+    pub models: BTreeMap<String, ModelFacts>,
     /// Limits on users.
     pub limits: Limits,
     /// What holds when a request does not say.
     pub defaults: Defaults,
+}
+
+/// What an operator knows of a model; the network's protocol has no place for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelFacts {
+    /// Longest context, tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<u64>,
+    /// What it can do: `chat`, `completions`, `embeddings`, `tools`, `json_schema`, `vision`,
+    /// `audio`, `transcription`, `speech`, `image`. When given, requests for an endpoint it does
+    /// not serve are refused with the names of the models that do.
+    pub capabilities: Vec<String>,
 }
 
 /// A certificate chain and its key, PEM files.
@@ -52,6 +70,12 @@ pub struct TlsFiles {
 pub struct Limits {
     /// Open connections; further ones are answered 503 and closed.
     pub connections: usize,
+    /// Open connections of one address other than loopback (of one /64 of IPv6); 0 for no limit.
+    pub connections_per_address: usize,
+    /// Inference requests a minute from one address other than loopback, as many at once after a
+    /// pause; 0 for no limit. Behind a trusted proxy the address is the last one in
+    /// `X-Forwarded-For`. Further ones are answered 429.
+    pub requests_per_minute_per_address: u32,
     /// Requests running at once; further ones are answered 429.
     pub requests: usize,
     /// Largest request body, bytes.
@@ -111,11 +135,13 @@ impl Default for GatewayConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 10_000)),
             tls: None,
             behind_trusted_proxy: false,
+            trusted_proxies: Vec::new(),
             require_keys: None,
             keys_file: None,
             allowed_origins: Vec::new(),
             model_aliases: BTreeMap::new(),
             batches: None,
+            models: BTreeMap::new(),
             limits: Limits::default(),
             defaults: Defaults::default(),
         }
@@ -126,6 +152,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 4096,
+            connections_per_address: 256,
+            requests_per_minute_per_address: 0,
             requests: 4096,
             // Pictures travel in base64 inside the body.
             body_bytes: 16 * 1024 * 1024,
@@ -170,6 +198,9 @@ impl GatewayConfig {
         if public && self.tls.is_none() && !self.behind_trusted_proxy {
             return Err(ConfigFault::PlainOnPublicAddress { listen: self.listen });
         }
+        if !self.trusted_proxies.is_empty() && !self.behind_trusted_proxy {
+            return Err(ConfigFault::ProxiesWithoutTrust);
+        }
         if self.keys_required() && self.keys_file.is_none() {
             return Err(ConfigFault::NoKeysFile);
         }
@@ -203,6 +234,9 @@ pub enum ConfigFault {
         /// The address asked for.
         listen: SocketAddr,
     },
+    /// Proxies are listed, but nothing says that one stands in front.
+    #[error("`trusted_proxies` is set, but `behind_trusted_proxy` is not: set it to true")]
+    ProxiesWithoutTrust,
     /// Keys are required, but nothing says where they are.
     #[error("API keys are required, but `keys_file` is not set")]
     NoKeysFile,

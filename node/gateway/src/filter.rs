@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use cocoon_openai::sse::{self, Event, EventSplitter, EventTooLong};
 use cocoon_openai::{
-    ApiError, BodyForm, Dialect, DialectStream, Endpoint, LinesToEvents, Marks, UsageHider,
+    ApiError, BodyForm, Dialect, DialectStream, Endpoint, LinesToEvents, Marks, UsageFiller,
+    UsageHider,
 };
 
 use crate::answer::FinalRecord;
@@ -27,9 +28,41 @@ pub(crate) struct StreamFilter {
     /// Blanks before the first byte that tells the form are dropped.
     lines: Option<LinesToEvents>,
     form: BodyForm,
-    hider: Option<UsageHider>,
+    usage: UsageView,
     events: Option<EventWise>,
     done: DoneWatch,
+}
+
+/// What the user sees of the usage within the stream.
+#[derive(Debug)]
+enum UsageView {
+    /// What the server shows.
+    AsItIs,
+    /// Nothing: the user did not ask.
+    Hidden(UsageHider),
+    /// `"usage":null` in every chunk before the last one, as OpenAI shows it.
+    Filled(UsageFiller),
+}
+
+impl UsageView {
+    fn push(&mut self, part: Bytes, out: &mut Vec<Bytes>) -> Result<(), EventTooLong> {
+        match self {
+            UsageView::AsItIs => {
+                out.push(part);
+                Ok(())
+            }
+            UsageView::Hidden(hider) => hider.push(part, out),
+            UsageView::Filled(filler) => filler.push(part, out),
+        }
+    }
+
+    fn finish(&mut self) -> Option<Bytes> {
+        match self {
+            UsageView::AsItIs => None,
+            UsageView::Hidden(hider) => hider.finish(),
+            UsageView::Filled(filler) => filler.finish(),
+        }
+    }
 }
 
 /// Streams that are changed event by event.
@@ -56,7 +89,11 @@ impl StreamFilter {
             needs_done: chat || shape.dialect.is_some(),
             lines: None,
             form: BodyForm::Unknown,
-            hider: shape.hide_usage.then(|| UsageHider::new(limit_bytes)),
+            usage: match (shape.hide_usage, shape.fill_usage) {
+                (true, _) => UsageView::Hidden(UsageHider::new(limit_bytes)),
+                (false, true) => UsageView::Filled(UsageFiller::new(limit_bytes)),
+                (false, false) => UsageView::AsItIs,
+            },
             events,
             done: DoneWatch::default(),
         }
@@ -84,19 +121,10 @@ impl StreamFilter {
         }
         self.done.see(&part);
         let Some(wise) = &mut self.events else {
-            return match &mut self.hider {
-                Some(hider) => hider.push(part, out),
-                None => {
-                    out.push(part);
-                    Ok(())
-                }
-            };
+            return self.usage.push(part, out);
         };
         let mut shown = Vec::new();
-        match &mut self.hider {
-            Some(hider) => hider.push(part, &mut shown)?,
-            None => shown.push(part),
-        }
+        self.usage.push(part, &mut shown)?;
         let mut events = Vec::new();
         for part in shown {
             wise.splitter.push(part, &mut events)?;
@@ -138,7 +166,7 @@ impl StreamFilter {
 
     /// Passes on what was kept back while its event was incomplete.
     fn release(&mut self, out: &mut Vec<Bytes>) {
-        let rest = self.hider.as_mut().and_then(UsageHider::finish);
+        let rest = self.usage.finish();
         let Some(wise) = &mut self.events else {
             out.extend(rest);
             return;
@@ -183,7 +211,8 @@ impl StreamFilter {
 
     /// True where a comment may be written between two parts: not within an event.
     pub(crate) fn at_border(&self) -> bool {
-        let whole = self.events.is_some() || self.hider.is_some() || self.lines.is_some();
+        let kept_whole = !matches!(self.usage, UsageView::AsItIs);
+        let whole = self.events.is_some() || kept_whole || self.lines.is_some();
         whole || self.done.at_border || self.form == BodyForm::Unknown
     }
 }

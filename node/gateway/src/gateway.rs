@@ -1,5 +1,6 @@
 //! The gateway's state, and the way of one HTTP request through it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::address::Addresses;
 use crate::batches::Batches;
 use crate::body::{AnswerBody, Content};
 use crate::config::GatewayConfig;
@@ -31,6 +33,7 @@ pub(crate) struct Gateway<U> {
     upstream: Arc<U>,
     config: GatewayConfig,
     origins: OriginRule,
+    addresses: Arc<Addresses>,
     metrics: Arc<Metrics>,
     keys: Option<Arc<KeyRing>>,
     idempotent: Arc<IdempotentAnswers>,
@@ -44,6 +47,8 @@ pub(crate) type Reply = Response<Content>;
 /// What a handler knows of the request besides its parts.
 #[derive(Debug)]
 pub(crate) struct Context {
+    /// The address at the other end of the connection.
+    peer: IpAddr,
     /// The request's id.
     pub(crate) id: RequestId,
     /// When its head was complete.
@@ -68,6 +73,7 @@ impl<U: Upstream> Gateway<U> {
         Ok(Gateway {
             upstream,
             origins: OriginRule::new(&config.allowed_origins, keys.is_some()),
+            addresses: Arc::new(Addresses::new(&config)),
             metrics: Arc::new(Metrics::default()),
             keys,
             idempotent,
@@ -107,6 +113,10 @@ impl<U: Upstream> Gateway<U> {
         self.batches.as_ref()
     }
 
+    pub(crate) fn addresses(&self) -> &Arc<Addresses> {
+        &self.addresses
+    }
+
     pub(crate) fn keys(&self) -> Option<&Arc<KeyRing>> {
         self.keys.as_ref()
     }
@@ -131,6 +141,7 @@ impl<U: Upstream> Gateway<U> {
         loop {
             ticks.tick().await;
             self.idempotent.forget_old(Instant::now());
+            self.addresses.forget_idle(Instant::now());
             if self.keys.is_some() {
                 let gateway = self.clone();
                 // Files may be slow; connections must not wait for them.
@@ -149,10 +160,12 @@ impl<U: Upstream> Gateway<U> {
     pub(crate) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
+        peer: IpAddr,
         work: WorkGuard,
     ) -> Response<AnswerBody> {
         let (parts, body) = request.into_parts();
         let context = Context {
+            peer,
             id: request_id::of(&parts.headers),
             began: Instant::now(),
             began_unix_s: unix_seconds(),
@@ -178,7 +191,7 @@ impl<U: Upstream> Gateway<U> {
         context: &Context,
     ) -> Result<Reply, Box<Refusal>> {
         let permitted = if self.origins.allows(&parts.headers) {
-            self.permit(&route, &parts.headers)
+            self.permit(&route, &parts.headers, context)
         } else {
             Err(Box::new(OriginRule::refusal()))
         };
@@ -204,7 +217,15 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// Checks who asks, before anything is read.
-    fn permit(&self, route: &Route, headers: &HeaderMap) -> Result<Option<KeyUse>, Box<Refusal>> {
+    fn permit(
+        &self,
+        route: &Route,
+        headers: &HeaderMap,
+        context: &Context,
+    ) -> Result<Option<KeyUse>, Box<Refusal>> {
+        if matches!(route, Route::Inference(_) | Route::Batch(_)) {
+            self.addresses.admit(context.peer, headers, context.began)?;
+        }
         match route {
             Route::Inference(_) if self.is_closing() => Err(Box::new(Refusal::closing())),
             // What monitors ask for is open; the rest tells of the operator's business.

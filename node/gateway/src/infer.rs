@@ -22,6 +22,7 @@ use crate::order::{Order, Shape};
 use crate::relay::Relay;
 use crate::reply::{self, Gathered};
 use crate::report;
+use crate::sense;
 use crate::ticket::{Running, Ticket};
 use crate::upstream::{InferenceRequest, Upstream, UpstreamError};
 
@@ -119,7 +120,13 @@ impl<U: Upstream> Gateway<U> {
         let defaults = &self.config().defaults;
         let wait = Duration::from_millis(defaults.head_wait_ms);
         let first = match tokio::time::timeout(wait, running.next()).await {
-            Ok(AnswerPart::Bytes(part)) => Some(part),
+            Ok(AnswerPart::Bytes(part)) => {
+                if let Err(refusal) = sense::check_beginning(shape.endpoint, &part) {
+                    running.give_up();
+                    return Err(refusal);
+                }
+                Some(part)
+            }
             Ok(AnswerPart::End(record)) => {
                 return Err(Box::new(reply::no_stream(*record).into()));
             }

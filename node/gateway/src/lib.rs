@@ -9,6 +9,7 @@
 //! or `reply` (whole answers) show what came back. `ticket` books every end.
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod answer;
 mod atomic_file;
 pub mod batches;
@@ -27,12 +28,14 @@ mod metrics;
 pub mod openapi;
 mod order;
 mod origin;
+mod pace;
 mod pages;
 mod relay;
 mod reply;
 mod report;
 mod request_id;
 mod route;
+mod sense;
 pub mod serve;
 mod ticket;
 pub mod tls;

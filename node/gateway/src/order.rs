@@ -34,6 +34,8 @@ pub(crate) struct Shape {
     pub(crate) stream: bool,
     /// Usage was asked for by us only.
     pub(crate) hide_usage: bool,
+    /// The user asked for usage: every chunk says `"usage":null` until the last one.
+    pub(crate) fill_usage: bool,
     /// The user wants cost and worker in the body.
     pub(crate) report: bool,
     /// What turns the chat answer into the form asked for, if it is another one.
@@ -98,6 +100,7 @@ impl Order {
             model: view.model.clone(),
             stream,
             hide_usage: generates && dialect.is_none() && view.usage_must_be_hidden(),
+            fill_usage: generates && dialect.is_none() && view.usage_asked,
             report: false,
             dialect,
         };
@@ -121,6 +124,7 @@ impl Order {
             model: view.model.clone(),
             stream: view.stream,
             hide_usage: false,
+            fill_usage: false,
             report: false,
             dialect: None,
         };

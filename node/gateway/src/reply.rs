@@ -11,6 +11,7 @@ use crate::failure::Refusal;
 use crate::infer::join;
 use crate::order::Shape;
 use crate::report;
+use crate::sense;
 use crate::ticket::Running;
 use crate::upstream::UpstreamError;
 
@@ -57,6 +58,7 @@ pub(crate) fn whole(
     if body.trim_ascii().is_empty() && shape.endpoint != Endpoint::Speech {
         return Err(Box::new(no_stream(record.clone()).into()));
     }
+    sense::check_whole(shape.endpoint, &body)?;
     let body = match &shape.dialect {
         Some(dialect) => Bytes::from(dialect.answer(&body, marks)?),
         None => body,
@@ -87,7 +89,7 @@ pub(crate) fn no_stream(record: FinalRecord) -> UpstreamError {
 }
 
 /// The model server's own error, in OpenAI's shape whatever shape it had.
-fn server_error(status: StatusCode, body: &[u8]) -> ApiError {
+pub(crate) fn server_error(status: StatusCode, body: &[u8]) -> ApiError {
     let kind = match status.as_u16() {
         429 => "rate_limit_error",
         400..=499 => INVALID_REQUEST,

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::address::{Place, Unwelcome};
 use crate::batches::VaultFault;
 use crate::config::{ConfigFault, GatewayConfig};
 use crate::connection::{Deadlines, Watched, Work};
@@ -111,7 +112,7 @@ impl<U: Upstream> Server<U> {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.admit(stream, &slots, &closed),
+                Ok((stream, peer)) => self.admit(stream, peer.ip(), &slots, &closed),
                 Err(fault) => {
                     // Out of descriptors or a connection that died in the queue: breathe.
                     tracing::warn!(%fault, "cannot accept a connection");
@@ -135,7 +136,13 @@ impl<U: Upstream> Server<U> {
         self.gateway.flush_keys();
     }
 
-    fn admit(&self, stream: TcpStream, slots: &Arc<Semaphore>, closed: &watch::Receiver<Closing>) {
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        slots: &Arc<Semaphore>,
+        closed: &watch::Receiver<Closing>,
+    ) {
         // Small answers must not wait for more to come.
         let _ = stream.set_nodelay(true);
         let Ok(slot) = slots.clone().try_acquire_owned() else {
@@ -144,7 +151,21 @@ impl<U: Upstream> Server<U> {
             let _ = stream.try_write(FULL_HOUSE);
             return;
         };
-        let session = Session { gateway: self.gateway.clone(), slot, closed: closed.clone() };
+        let place = match self.gateway.addresses().connect(peer) {
+            Ok(place) => place,
+            Err(Unwelcome::TooMany) => {
+                self.gateway.metrics().connection_refused();
+                let _ = stream.try_write(FULL_HOUSE);
+                return;
+            }
+            // Whoever walks around the proxy learns nothing of what is here.
+            Err(Unwelcome::NotTheProxy) => {
+                tracing::warn!(%peer, "refused a connection that is not the trusted proxy's");
+                return;
+            }
+        };
+        let (gateway, closed) = (self.gateway.clone(), closed.clone());
+        let session = Session { gateway, peer, place, slot, closed };
         match self.tls.clone() {
             None => drop(tokio::spawn(session.run(stream))),
             Some(TlsAcceptorBox(acceptor)) => drop(tokio::spawn(session.run_tls(acceptor, stream))),
@@ -178,6 +199,8 @@ async fn reached(closed: &mut watch::Receiver<Closing>, stage: Closing) {
 /// One connection's life.
 struct Session<U> {
     gateway: Arc<Gateway<U>>,
+    peer: IpAddr,
+    place: Place,
     slot: OwnedSemaphorePermit,
     closed: watch::Receiver<Closing>,
 }
@@ -196,11 +219,11 @@ impl<U: Upstream> Session<U> {
         let limits = &self.gateway.config().limits;
         let work = Work::default();
         let io = TokioIo::new(Watched::new(stream, work.clone(), Deadlines::of(limits)));
-        let gateway = self.gateway.clone();
+        let (gateway, peer) = (self.gateway.clone(), self.peer);
         let service = service_fn(move |request| {
             let guard = work.begin();
             let gateway = gateway.clone();
-            async move { Ok::<_, std::convert::Infallible>(gateway.answer(request, guard).await) }
+            async move { Ok::<_, std::convert::Infallible>(gateway.answer(request, peer, guard).await) }
         });
         let connection = http1::Builder::new()
             // Our own adapter keeps the deadlines: hyper's would also end idle connections.
@@ -225,7 +248,7 @@ impl<U: Upstream> Session<U> {
         if let Err(fault) = ended {
             tracing::debug!(%fault, "a connection ended early");
         }
-        drop(self.slot);
+        drop((self.slot, self.place));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use cocoon_openai::Endpoint;
+use cocoon_openai::{Endpoint, UsageCounter};
 
 use crate::answer::{AnswerPart, AnswerParts, FinalRecord};
 use crate::keys::KeyUse;
@@ -113,20 +113,27 @@ impl Drop for Ticket {
 pub(crate) struct Running {
     ticket: Ticket,
     parts: Option<AnswerParts>,
+    /// Finds the tokens that the model server reports in the passing bytes.
+    usage: UsageCounter,
 }
 
 impl Running {
     pub(crate) fn new(ticket: Ticket, parts: AnswerParts) -> Running {
-        Running { ticket, parts: Some(parts) }
+        Running { ticket, parts: Some(parts), usage: UsageCounter::default() }
     }
 
     /// The next part, counted; the end is booked. After the end it stays pending.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<AnswerPart> {
         let Some(parts) = &mut self.parts else { return Poll::Pending };
-        let part = ready!(parts.poll_next(cx));
-        match &part {
-            AnswerPart::Bytes(bytes) => self.ticket.part(bytes.len()),
+        let mut part = ready!(parts.poll_next(cx));
+        match &mut part {
+            AnswerPart::Bytes(bytes) => {
+                self.usage.push(bytes);
+                self.ticket.part(bytes.len());
+            }
             AnswerPart::End(record) => {
+                // The network tells what was charged, which is not what was counted.
+                record.usage = record.usage.or(self.usage.usage());
                 self.ticket.settle(record);
                 self.parts = None;
             }

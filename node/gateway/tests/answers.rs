@@ -92,7 +92,8 @@ async fn usage_is_asked_for_and_hidden_again() {
     let asked = gateway
         .chat("echo", &format!("{STREAM},\"stream_options\":{{\"include_usage\":true}}"))
         .await;
-    assert_eq!(events(&asked.body), [&chunk("a"), &chunk("b"), USAGE_CHUNK, "[DONE]"]);
+    let null = |text: &str| format!("{},\"usage\":null}}", &chunk(text)[..chunk(text).len() - 1]);
+    assert_eq!(events(&asked.body), [&null("a"), &null("b"), USAGE_CHUNK, "[DONE]"]);
 }
 
 #[tokio::test]
@@ -408,4 +409,45 @@ async fn a_refused_body_does_not_spoil_its_connection() {
         .await;
     let answer = client.answer().await;
     assert_eq!((answer.status, answer.headers["connection"].as_str()), (404, "close"));
+}
+
+#[tokio::test]
+async fn garbage_under_a_good_status_is_told_as_the_model_servers_fault() {
+    let mut gateway = Running::start().await;
+    for (more, garbage) in [
+        ("", "<html>log in</html>"),
+        (STREAM, "<html>log in</html>"),
+        ("", "{\"object\":\"list\"}"),
+    ] {
+        let mut client = gateway.connect().await;
+        client.write(post("/v1/chat/completions", "", &chat_body("held", more)).as_bytes()).await;
+        gateway.seen.fed.recv().await.unwrap();
+        let feed = gateway.network.take_feed();
+        feed.push(Bytes::from_static(garbage.as_bytes())).unwrap();
+        feed.finish(record());
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.code().as_str()), (502, "bad_answer"), "{garbage}");
+        assert!(answer.body.contains("model server behind the worker is at fault"));
+        assert_eq!(answer.headers.get("retry-after").map(String::as_str), Some("1"));
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_usage_sees_null_in_every_chunk_but_the_last() {
+    let mut gateway = Running::start().await;
+    let options = ",\"stream\":true,\"stream_options\":{\"include_usage\":true}";
+    let mut client = gateway.connect().await;
+    client.write(post("/v1/chat/completions", "", &chat_body("held", options)).as_bytes()).await;
+    gateway.seen.fed.recv().await.unwrap();
+    let feed = gateway.network.take_feed();
+    for event in [&chunk("a"), &chunk("b"), USAGE_CHUNK, "[DONE]"] {
+        feed.push(Bytes::from(format!("data: {event}\n\n"))).unwrap();
+    }
+    feed.finish(record());
+    let body = client.answer().await.body;
+    let seen: Vec<Value> =
+        events(&body).iter().filter_map(|event| serde_json::from_str(event).ok()).collect();
+    let usage: Vec<Option<bool>> =
+        seen.iter().map(|chunk| chunk.get("usage").map(Value::is_null)).collect();
+    assert_eq!(usage, [Some(true), Some(true), Some(false)], "{body}");
 }

@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Talk to a model in the terminal.
     Chat(ChatOptions),
     /// Run the client node: an OpenAI-compatible API in front of the network.
-    Gateway(RoleOptions),
+    Gateway(GatewayOptions),
     /// Run a proxy: between clients and workers, keeper of the books.
     Proxy(RoleOptions),
     /// Run a worker: in front of a model server.
@@ -171,6 +171,85 @@ pub(crate) struct ChatOptions {
     /// Print one JSON object for each answer.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Options of `cocoon gateway`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct GatewayOptions {
+    #[command(subcommand)]
+    pub(crate) command: Option<GatewayCommand>,
+    #[command(flatten)]
+    pub(crate) role: RoleOptions,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum GatewayCommand {
+    /// Make, list, limit and revoke the API keys of a gateway. It need not be restarted.
+    Keys(KeysOptions),
+}
+
+/// Options of `cocoon gateway keys`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeysOptions {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+    /// The gateway's configuration file, which names the file of keys.
+    #[arg(long, short, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// The file of keys itself, instead of what the configuration says.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) keys_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key and print it, this once.
+    Create {
+        /// Whose it is, for your own lists.
+        name: String,
+        #[command(flatten)]
+        limits: LimitOptions,
+    },
+    /// List all keys with their limits.
+    List,
+    /// Refuse a key from now on.
+    Revoke {
+        /// The key's id, as `list` shows it.
+        id: String,
+    },
+    /// Change what a key may do; what is not named stays.
+    Limit {
+        /// The key's id, as `list` shows it.
+        id: String,
+        #[command(flatten)]
+        limits: LimitOptions,
+    },
+    /// Show what each key has used.
+    Usage {
+        /// Only this key's id.
+        id: Option<String>,
+    },
+}
+
+/// Limits of a key.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LimitOptions {
+    /// Most that all its requests may cost, in TON, as in 2.5; "none" for no limit.
+    #[arg(long, value_name = "TON")]
+    pub(crate) budget: Option<String>,
+    /// Requests a minute; "none" for no limit.
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<String>,
+    /// Only these models, separated by commas; "all" for every one.
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) models: Option<String>,
+    /// How long it is good from now, as in 30d, 12h or 10m; "never" for no end.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<String>,
 }
 
 /// Options of every node.

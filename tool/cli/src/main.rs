@@ -8,6 +8,7 @@ mod chain;
 mod chat;
 mod evidence;
 mod http_get;
+mod keys;
 mod model;
 mod money;
 mod roles;

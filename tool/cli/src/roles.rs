@@ -14,11 +14,13 @@ use cocoon_worker::WorkerConfig;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::arguments::{EngineOptions, ProcessOptions, RoleOptions};
+use crate::arguments::{
+    EngineOptions, GatewayCommand, GatewayOptions, ProcessOptions, RoleOptions,
+};
 use crate::mistake;
 
 /// Time for an orderly end after the parent is gone; then the process ends anyhow.
@@ -35,7 +37,11 @@ pub(crate) struct GatewayNode {
 }
 
 /// `cocoon gateway`
-pub(crate) fn gateway(options: &RoleOptions) -> Result<()> {
+pub(crate) fn gateway(options: &GatewayOptions) -> Result<()> {
+    let options = match &options.command {
+        Some(GatewayCommand::Keys(keys)) => return crate::keys::run(keys),
+        None => &options.role,
+    };
     let defaults = match &options.reference_config {
         None => GatewayNode::default(),
         Some(path) => reference_gateway(path)?,
@@ -49,6 +55,10 @@ pub(crate) fn gateway(options: &RoleOptions) -> Result<()> {
     config.network.secret = secret;
     config.network.wallet_key = key;
     config.network.check().map_err(mistake)?;
+    if config.http.keys_required() {
+        config.http.keys_file = Some(keys_file(&config));
+    }
+    config.http.check().map_err(mistake)?;
     if options.check_config {
         return checked();
     }
@@ -60,6 +70,22 @@ pub(crate) fn gateway(options: &RoleOptions) -> Result<()> {
         network.close().await;
         Ok(served?)
     })
+}
+
+/// A gateway's settings from its file and the environment, for commands beside it.
+pub(crate) fn gateway_node(config: Option<&Path>) -> Result<GatewayNode> {
+    let mut layers = Layers::defaults(&GatewayNode::default()).map_err(mistake)?;
+    if let Some(path) = config {
+        layers = layers.file(path).map_err(mistake)?;
+    }
+    let layers = layers.environment("COCOON_GATEWAY_", std::env::vars()).map_err(mistake)?;
+    layers.build().map_err(mistake)
+}
+
+/// The file of a gateway's API keys: as set, or beside its books.
+pub(crate) fn keys_file(node: &GatewayNode) -> PathBuf {
+    let beside = || node.network.data_dir.join("api-keys.json");
+    node.http.keys_file.clone().unwrap_or_else(beside)
 }
 
 /// `cocoon proxy`

@@ -230,6 +230,41 @@ fn a_worker_that_dies_before_its_first_byte_is_replaced_unnoticed() {
 }
 
 #[test]
+fn a_worker_that_is_full_after_all_hands_its_request_to_another() {
+    let mut stage = Stage::new();
+    let first = stage.worker(30, 4, 4);
+    let conn = stage.client(20, 4);
+    stage.send(conn, &request(1));
+    let id = stage.run_query(first);
+    let second = stage.worker(31, 4, 4);
+    stage.send(first, &failed(id, 602, "too many active queries"));
+    let id = stage.run_query(second);
+    assert_eq!(stage.got(conn), None, "the client noticed nothing");
+    stage.serve(second, id, 44);
+    assert_eq!(stage.all(conn).len(), 4);
+    assert_eq!(stage.books().worker(account(31)).unwrap().counters().max().0, 44);
+}
+
+#[test]
+fn a_request_waits_for_a_worker_that_is_full_and_alone() {
+    let mut stage = Stage::new();
+    let worker = stage.worker(30, 4, 4);
+    let conn = stage.client(20, 4);
+    stage.send(conn, &request(1));
+    // More often than a request may lose its worker by death.
+    for _ in 0..10 {
+        let id = stage.run_query(worker);
+        stage.send(worker, &failed(id, 602, "too many active queries"));
+        assert_eq!(stage.got(worker), None, "it is left alone for a moment");
+        stage.wait(101);
+    }
+    let id = stage.run_query(worker);
+    assert_eq!(stage.got(conn), None, "the client noticed nothing");
+    stage.serve(worker, id, 44);
+    assert_eq!(stage.all(conn).len(), 4);
+}
+
+#[test]
 fn a_worker_that_dies_in_mid_answer_is_told_at_once() {
     let mut stage = Stage::new();
     let worker = stage.worker(30, 4, 4);

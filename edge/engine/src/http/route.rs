@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::{Map, Value, json};
 use subtle::ConstantTimeEq;
 
@@ -32,6 +32,9 @@ pub(crate) async fn answer(
     });
     let method = request.method().clone();
     let endpoint = endpoint_of(request.uri().path());
+    // A body that nobody reads would stand where the next request is expected.
+    let read = method == Method::POST && endpoint.is_some_and(Endpoint::takes_post);
+    let unread = !read && !request.body().is_end_stream();
     let mut response = match dispatch(&shared, endpoint, request).await {
         Ok(response) => response,
         Err(error) => refusal(&error),
@@ -46,6 +49,9 @@ pub(crate) async fn answer(
         "answered"
     );
     response.headers_mut().insert(REQUEST_ID, request_id);
+    if unread {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

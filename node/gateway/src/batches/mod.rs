@@ -41,6 +41,13 @@ pub struct BatchConfig {
     pub kept_max: usize,
 }
 
+impl BatchConfig {
+    /// Batches in this folder, with default limits.
+    pub fn in_folder(folder: PathBuf) -> BatchConfig {
+        BatchConfig { folder, key_file: None, parallel: parallel(), kept_max: kept_max() }
+    }
+}
+
 fn parallel() -> usize {
     4
 }

@@ -1,5 +1,6 @@
 //! The file of API keys.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -76,10 +77,28 @@ pub struct KeyRecord {
 }
 
 /// The file of keys, for those who make and revoke them.
+///
+/// It is held with a lock beside it from [`KeyFile::open`] on, so that two commands at once do not
+/// lose each other's changes.
 #[derive(Debug)]
 pub struct KeyFile {
     path: PathBuf,
     content: Content,
+    _lock: Option<fs::File>,
+}
+
+/// What a key has used since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeyTotals {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Their cost, nanoton.
+    pub cost_nanoton: u64,
+    /// Prompt tokens, unadjusted.
+    pub prompt_tokens: u64,
+    /// Completion tokens, unadjusted.
+    pub completion_tokens: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -93,8 +112,26 @@ struct Content {
 const VERSION: u32 = 1;
 
 impl KeyFile {
-    /// Reads the file; one that does not exist is an empty one.
+    /// Reads the file to change it; one that does not exist is an empty one. Waits while another
+    /// command changes it.
+    ///
+    /// # Errors
+    /// [`KeysFault`]: nothing was changed.
     pub fn open(path: &Path) -> Result<KeyFile, KeysFault> {
+        let fault = |reason| KeysFault::File { path: path.to_path_buf(), reason };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(fault)?;
+        }
+        let lock = fs::File::create(path.with_extension("lock")).map_err(fault)?;
+        lock.lock().map_err(fault)?;
+        Ok(KeyFile { _lock: Some(lock), ..KeyFile::read(path)? })
+    }
+
+    /// Reads the file only to look at it.
+    ///
+    /// # Errors
+    /// [`KeysFault`].
+    pub fn read(path: &Path) -> Result<KeyFile, KeysFault> {
         let damaged = |reason: String| KeysFault::Damaged { path: path.to_path_buf(), reason };
         let content = match fs::read(path) {
             Ok(bytes) => serde_json::from_slice::<Content>(&bytes)
@@ -107,7 +144,39 @@ impl KeyFile {
         if content.version != VERSION {
             return Err(damaged(format!("version {} is not known", content.version)));
         }
-        Ok(KeyFile { path: path.to_path_buf(), content })
+        Ok(KeyFile { path: path.to_path_buf(), content, _lock: None })
+    }
+
+    /// What each key has used, by id, as the gateway last wrote it down: seconds ago, while it
+    /// runs.
+    ///
+    /// # Errors
+    /// [`KeysFault`].
+    pub fn usage(path: &Path) -> Result<BTreeMap<String, KeyTotals>, KeysFault> {
+        let path = usage_path(path);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|fault| KeysFault::Damaged { path, reason: fault.to_string() }),
+            Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(reason) => Err(KeysFault::File { path, reason }),
+        }
+    }
+
+    /// Changes what a key may do. A running gateway keeps to it within seconds.
+    ///
+    /// # Errors
+    /// [`KeysFault`]; [`KeysFault::Unknown`] is the caller's mistake.
+    pub fn limit(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut KeyLimits),
+    ) -> Result<KeyRecord, KeysFault> {
+        let record = self.content.keys.iter_mut().find(|record| record.id == id);
+        let record = record.ok_or_else(|| KeysFault::Unknown { id: id.to_owned() })?;
+        change(&mut record.limits);
+        let record = record.clone();
+        self.write()?;
+        Ok(record)
     }
 
     /// Makes a key. The text returned is the key itself: it is shown once and kept nowhere.
@@ -153,6 +222,11 @@ impl KeyFile {
         text.and_then(|text| atomic_file::replace(&self.path, &text))
             .map_err(|reason| KeysFault::File { path: self.path.clone(), reason })
     }
+}
+
+/// Where the gateway writes what the keys of a file have used.
+pub(super) fn usage_path(path: &Path) -> PathBuf {
+    path.with_extension("usage.json")
 }
 
 /// SHA-256 of a key.

@@ -7,5 +7,5 @@
 mod file;
 mod ring;
 
-pub use file::{KeyFile, KeyLimits, KeyRecord, KeysFault};
+pub use file::{KeyFile, KeyLimits, KeyRecord, KeyTotals, KeysFault};
 pub(crate) use ring::{KeyRing, KeyUse};

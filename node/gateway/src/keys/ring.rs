@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use cocoon_openai::ApiError;
 use cocoon_units::{Nanoton, Usage};
 use http::{HeaderMap, header};
-use serde::{Deserialize, Serialize};
 
-use super::file::{self, KeyFile, KeyRecord, KeysFault};
+use super::file::{self, KeyFile, KeyRecord, KeyTotals, KeysFault};
 use crate::atomic_file;
 use crate::failure::{Refusal, ton};
 use crate::gateway::{header_text, unix_seconds};
+use crate::pace::Pace;
 
 /// All keys by the SHA-256 of their text: looking one up compares no secret byte by byte.
 #[derive(Debug)]
@@ -33,25 +33,9 @@ struct Key {
 /// What each key has used, by id.
 #[derive(Debug, Default)]
 struct UsageBook {
-    totals: BTreeMap<String, Totals>,
+    totals: BTreeMap<String, KeyTotals>,
     changed: bool,
     file_changed: Option<SystemTime>,
-}
-
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Totals {
-    requests: u64,
-    cost_nanoton: u64,
-    prompt_tokens: u64,
-    completion_tokens: u64,
-}
-
-/// Requests that a key may still make now: a bucket that refills steadily.
-#[derive(Debug)]
-struct Pace {
-    allowance: f64,
-    seen: Instant,
 }
 
 /// A key that was accepted for one request.
@@ -64,15 +48,8 @@ pub(crate) struct KeyUse {
 impl KeyRing {
     /// Reads the keys and what they used so far.
     pub(crate) fn open(path: &Path) -> Result<KeyRing, KeysFault> {
-        let usage_path = path.with_extension("usage.json");
-        let totals = match std::fs::read(&usage_path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|fault| KeysFault::Damaged {
-                path: usage_path.clone(),
-                reason: fault.to_string(),
-            })?,
-            Err(reason) if reason.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(reason) => return Err(KeysFault::File { path: usage_path, reason }),
-        };
+        let usage_path = file::usage_path(path);
+        let totals = KeyFile::usage(path)?;
         let ring = KeyRing {
             path: path.to_path_buf(),
             usage_path,
@@ -96,14 +73,14 @@ impl KeyRing {
     }
 
     fn fill(&self) -> Result<(), KeysFault> {
-        let records = KeyFile::open(&self.path)?.list().to_vec();
+        let records = KeyFile::read(&self.path)?.list().to_vec();
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *keys);
         for record in records {
             let kept = old.get(&record.sha256).filter(|key| key.record == record).cloned();
             let fresh = || {
-                let allowance = record.limits.requests_per_minute.map_or(0.0, f64::from);
-                let pace = Mutex::new(Pace { allowance, seen: Instant::now() });
+                let per_minute = record.limits.requests_per_minute.unwrap_or_default();
+                let pace = Mutex::new(Pace::new(per_minute, Instant::now()));
                 Arc::new(Key { record: record.clone(), pace })
             };
             keys.insert(record.sha256.clone(), kept.unwrap_or_else(fresh));
@@ -218,23 +195,6 @@ impl KeyUse {
     }
 }
 
-impl Pace {
-    /// Takes one request from the allowance, or tells when there will be one.
-    fn take(&mut self, per_minute: u32, now: Instant) -> Result<(), Duration> {
-        let per_minute = f64::from(per_minute);
-        let passed_s = now.saturating_duration_since(self.seen).as_secs_f64();
-        self.seen = now;
-        self.allowance = (self.allowance + passed_s * per_minute / 60.0).min(per_minute);
-        if self.allowance >= 1.0 {
-            self.allowance -= 1.0;
-            return Ok(());
-        }
-        let missing_s =
-            if per_minute > 0.0 { (1.0 - self.allowance) * 60.0 / per_minute } else { 60.0 };
-        Err(Duration::from_secs_f64(missing_s))
-    }
-}
-
 fn unauthorized(message: &str, code: &'static str) -> Box<Refusal> {
     ApiError::new(401, "authentication_error", message).with_code(code).into()
 }
@@ -286,22 +246,16 @@ mod tests {
         ring.flush();
         let again = Arc::new(KeyRing::open(&path).unwrap());
         assert_eq!(status(KeyRing::check(&again, &bearer(&key)).unwrap().admit("m")), 402);
+        file.limit(&record.id, |limits| limits.budget_nanoton = Some(200)).unwrap();
+        again.book().file_changed = None;
+        again.reload();
+        assert_eq!(status(KeyRing::check(&again, &bearer(&key)).unwrap().admit("m")), 200);
+        assert_eq!(KeyFile::usage(&path).unwrap()[&record.id].cost_nanoton, 100);
         file.revoke(&record.id, 9).unwrap();
         // The clock of the file system may be coarse.
         ring.book().file_changed = None;
         ring.reload();
         assert_eq!(status(KeyRing::check(&ring, &bearer(&key))), 401);
         assert!(matches!(file.revoke("nobody", 9), Err(KeysFault::Unknown { .. })));
-    }
-
-    #[test]
-    fn a_pace_refills() {
-        let start = Instant::now();
-        let mut pace = Pace { allowance: 1.0, seen: start };
-        assert!(pace.take(60, start).is_ok());
-        let wait = pace.take(60, start).unwrap_err();
-        assert!((wait.as_secs_f64() - 1.0).abs() < 0.01);
-        assert!(pace.take(60, start + Duration::from_secs(1)).is_ok());
-        assert!(pace.take(0, start + Duration::from_secs(100)).is_err());
     }
 }

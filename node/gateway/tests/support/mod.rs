@@ -178,6 +178,7 @@ impl MockNetwork {
                 event(USAGE_CHUNK);
                 push("data: [DONE]\n\n".into());
             }
+            "embedder" => push(r#"{"object":"list","data":[{"index":0,"embedding":[1]}]}"#.into()),
             _ => push(CHAT.to_owned()),
         }
         feed.finish(record());

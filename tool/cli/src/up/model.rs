@@ -1,8 +1,10 @@
 //! Which model the network serves: the embedded one, a file, or a server that is there already.
 
 use anyhow::{Context as _, Result};
+use cocoon_engine::EngineConfig;
 use cocoon_engine::preset::PRESETS;
 use cocoon_engine::store::{ModelStore, StoreEvent};
+use cocoon_gateway::config::ModelFacts;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ pub(crate) struct Model {
     pub(crate) version: String,
     /// Where it is served.
     pub(crate) source: Source,
+    /// What the gateway may tell of it, as far as that is known before it is loaded.
+    pub(crate) facts: Option<ModelFacts>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +55,7 @@ pub(crate) async fn choose(options: &UpOptions, http: &Http, show: &Show) -> Res
             name: name.unwrap_or_else(|| "model".into()),
             version: format!("local:{root}"),
             source: Source::Embedded { file: file.clone(), sha256: None, threads: options.threads },
+            facts: Some(ModelFacts { context_tokens: None, ..embedded() }),
         });
     }
     let preset = &PRESETS[0];
@@ -77,6 +82,7 @@ pub(crate) async fn choose(options: &UpOptions, http: &Http, show: &Show) -> Res
             sha256: Some(preset.sha256.to_owned()),
             threads: options.threads,
         },
+        facts: Some(embedded()),
     })
 }
 
@@ -95,6 +101,28 @@ async fn root_of(file: PathBuf, show: &Show) -> Result<cocoon_model::Root> {
     .context("hashing the model was interrupted")??;
     progress.done();
     Ok(root)
+}
+
+/// What the embedded engine does with every text model, and the context it gives the packaged one.
+fn embedded() -> ModelFacts {
+    let defaults = EngineConfig::new("", "");
+    let capabilities = ["chat", "completions", "embeddings", "tools", "json_schema"];
+    ModelFacts {
+        context_tokens: Some(defaults.context_tokens.into()),
+        capabilities: capabilities.map(str::to_owned).to_vec(),
+    }
+}
+
+/// What a server's own list says of a model: vLLM's, SGLang's and our engine's names are known.
+fn told(list: &serde_json::Value, name: &str) -> Option<ModelFacts> {
+    let entry = list["data"].as_array()?.iter().find(|entry| entry["id"] == name)?;
+    let context = ["max_model_len", "context_length"].iter().find_map(|name| entry[*name].as_u64());
+    let texts = entry["capabilities"].as_array().into_iter().flatten();
+    let facts = ModelFacts {
+        context_tokens: context,
+        capabilities: texts.filter_map(|text| text.as_str().map(str::to_owned)).collect(),
+    };
+    (facts != ModelFacts::default()).then_some(facts)
 }
 
 /// Asks a server which model it serves.
@@ -128,5 +156,6 @@ async fn served(url: &str, wanted: Option<&str>, http: &Http) -> Result<Model> {
         name: name.to_owned(),
         version: "external:unverified".into(),
         source: Source::Server { url: base.to_owned() },
+        facts: told(&list, name),
     })
 }

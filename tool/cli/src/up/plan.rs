@@ -5,6 +5,7 @@ use cocoon_client::ClientConfig;
 use cocoon_contract::boc;
 use cocoon_contract::code::Codes;
 use cocoon_gateway::GatewayConfig;
+use cocoon_gateway::batches::BatchConfig;
 use cocoon_host::evidence::{EvidenceConfig, simulated_image_hash};
 use cocoon_host::keys;
 use cocoon_proxy::ProxyConfig;
@@ -115,7 +116,7 @@ impl Plan {
         for number in 1..=worker_http.len() {
             plan.write_worker(number, model)?;
         }
-        plan.write_gateway()?;
+        plan.write_gateway(model)?;
         Ok(plan)
     }
 
@@ -290,9 +291,13 @@ impl Plan {
         )
     }
 
-    fn write_gateway(&self) -> Result<()> {
+    fn write_gateway(&self, model: &Model) -> Result<()> {
         let mut http = GatewayConfig { listen: local(self.gateway_port), ..Default::default() };
         http.limits.drain_ms = 2_000;
+        http.batches = Some(BatchConfig::in_folder(self.data_dir.join("node/gateway/batches")));
+        if let Some(facts) = &model.facts {
+            http.models.insert(model.name.clone(), facts.clone());
+        }
         let network = ClientConfig {
             wallet: self.address("client-wallet")?.to_raw(),
             network_file: self.network_file(),

@@ -1,0 +1,63 @@
+//! The machine that answered.
+
+use cocoon_gateway::answer::WorkerSeen;
+use std::collections::BTreeSet;
+
+/// What the machines behind an answer proved about themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Image hash of the worker, hex; `None` when nothing is known, as behind a reference proxy.
+    pub measurement: Option<String>,
+    /// Kind of its trusted environment, as in `tdx`; `None` when nothing is known.
+    pub tee_kind: Option<String>,
+    /// Image hash of the proxy in between, hex.
+    pub proxy_measurement: Option<String>,
+}
+
+/// Whether the registry lists an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// The image is one of those that the network lists for workers.
+    Yes,
+    /// It is not: do not trust the answer with anything.
+    No,
+    /// The worker proved nothing that reached us.
+    Unknown,
+}
+
+impl Machine {
+    pub(super) fn of(seen: &WorkerSeen) -> Machine {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Machine {
+            measurement: some(&seen.measurement),
+            tee_kind: some(&seen.tee_kind),
+            proxy_measurement: some(&seen.proxy_measurement),
+        }
+    }
+
+    pub(super) fn listed_in(&self, images: &BTreeSet<String>) -> Listed {
+        match &self.measurement {
+            None => Listed::Unknown,
+            Some(image) if images.contains(&image.to_ascii_lowercase()) => Listed::Yes,
+            Some(_) => Listed::No,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_listed_image_is_listed() {
+        let images = BTreeSet::from(["ab".to_owned()]);
+        let machine = |text: Option<&str>| Machine {
+            measurement: text.map(str::to_owned),
+            ..Machine::default()
+        };
+        assert_eq!(machine(Some("AB")).listed_in(&images), Listed::Yes);
+        assert_eq!(machine(Some("cd")).listed_in(&images), Listed::No);
+        assert_eq!(machine(None).listed_in(&images), Listed::Unknown);
+        assert_eq!(Machine::of(&WorkerSeen::default()), Machine::default());
+    }
+}
