@@ -135,6 +135,9 @@ pub(crate) struct UpOptions {
     /// Price of an adjusted token in nanoTON.
     #[arg(long, value_name = "NANOTON", default_value_t = 20, hide = true)]
     pub(crate) price: u32,
+    /// A network without a chain, as the reference's tests use it: nothing is settled.
+    #[arg(long)]
+    pub(crate) pseudo: bool,
     /// Print one JSON object a line instead of text.
     #[arg(long)]
     pub(crate) json: bool,

@@ -29,24 +29,38 @@ struct Board {
 /// The nodes of this network.
 pub(crate) struct Keeper {
     kept: Vec<(Stop, JoinHandle<()>)>,
+    /// What everybody else stands on: ended after all others.
+    last: Vec<(Stop, JoinHandle<()>)>,
     board: Arc<Mutex<Board>>,
     show: Show,
 }
 
 impl Keeper {
     pub(crate) fn new(show: Show) -> Self {
-        Self { kept: Vec::new(), board: Arc::default(), show }
+        Self { kept: Vec::new(), last: Vec::new(), board: Arc::default(), show }
     }
 
     /// Starts a node and keeps it running.
     pub(crate) fn keep(&mut self, recipe: Recipe) -> Result<()> {
+        let kept = self.start(recipe)?;
+        self.kept.push(kept);
+        Ok(())
+    }
+
+    /// Starts a node that ends after all others.
+    pub(crate) fn keep_last(&mut self, recipe: Recipe) -> Result<()> {
+        let kept = self.start(recipe)?;
+        self.last.push(kept);
+        Ok(())
+    }
+
+    fn start(&self, recipe: Recipe) -> Result<(Stop, JoinHandle<()>)> {
         let running = Running::start(recipe)?;
         let stop = Stop::new();
         let (board, show) = (Arc::clone(&self.board), self.show.clone());
         note(&board, &running);
         let task = tokio::spawn(keep_for_ever(running, stop.clone(), board, show));
-        self.kept.push((stop, task));
-        Ok(())
+        Ok((stop, task))
     }
 
     /// The last words of a node that will not start.
@@ -63,7 +77,7 @@ impl Keeper {
     /// there when the time is over is killed.
     pub(crate) async fn end(self) {
         let deadline = tokio::time::Instant::now() + END_WITHIN;
-        for (stop, mut task) in self.kept {
+        for (stop, mut task) in self.kept.into_iter().chain(self.last) {
             stop.now();
             if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
                 // Ends the task; the child inside is killed when it is dropped.

@@ -1,6 +1,7 @@
 //! `cocoon up`: the whole network on this machine.
 
 mod child;
+mod found;
 mod keeper;
 mod model;
 mod plan;
@@ -15,7 +16,7 @@ use crate::arguments::UpOptions;
 use crate::http_get::Http;
 use keeper::Keeper;
 use model::Model;
-use plan::Plan;
+use plan::{Ground, Plan};
 use show::Show;
 
 /// Longest wait for one node to become ready. The embedded model is loaded from disk in it.
@@ -46,13 +47,15 @@ async fn up(options: UpOptions) -> Result<()> {
     let home = plan::Home::open(&data_dir, options.fresh)?;
     let http = Http::new();
     let model = model::choose(&options, &http, &show).await?;
-    let plan = Plan::make(&options, &home, &model)?;
+    let plan = Plan::make(&options, &home)?;
 
     let mut keeper = Keeper::new(show.clone());
-    let outcome = start(&plan, &model, &mut keeper, &http, &show, &stop).await;
+    let mut network =
+        Start { plan: &plan, model: &model, keeper: &mut keeper, http: &http, show: &show };
+    let outcome = network.run(&options, &stop).await;
     match outcome {
         Ok(true) => {
-            show.ready(&plan, &model, &keeper, started.elapsed());
+            show.ready(&plan, &model, &keeper, (started.elapsed(), options.pseudo));
             stop.asked().await;
         }
         Ok(false) => {}
@@ -66,28 +69,64 @@ async fn up(options: UpOptions) -> Result<()> {
     Ok(())
 }
 
-/// Starts the nodes and waits for each; false when the end was asked for meanwhile.
-async fn start(
-    plan: &Plan,
-    model: &Model,
-    keeper: &mut Keeper,
-    http: &Http,
-    show: &Show,
-    stop: &Stop,
-) -> Result<bool> {
-    // In this order they end, too: users first, the model last.
-    for node in plan.nodes(model) {
-        keeper.keep(node.recipe.clone())?;
+/// One start of the network.
+struct Start<'a> {
+    plan: &'a Plan,
+    model: &'a Model,
+    keeper: &'a mut Keeper,
+    http: &'a Http,
+    show: &'a Show,
+}
+
+impl Start<'_> {
+    /// Starts the nodes and waits for each; false when the end was asked for meanwhile.
+    async fn run(&mut self, options: &UpOptions, stop: &Stop) -> Result<bool> {
+        let chain = self.plan.chain_node();
+        self.keeper.keep_last(chain.recipe.clone())?;
+        if options.pseudo {
+            self.plan.write_all(options.price, self.model, Ground::Pseudo)?;
+            return self.nodes(Some(chain), stop).await;
+        }
+        if !self.ready(&chain, stop).await? {
+            return Ok(false);
+        }
+        // Blocks come fast until everybody is there.
+        let _hurry = found::Hurry::chain(self.plan, self.http);
+        let began = Instant::now();
+        let wanted = self.plan.wanted(options.price, self.model)?;
+        let root = tokio::select! {
+            () = stop.asked() => return Ok(false),
+            root = found::found(self.plan, self.http, &wanted) => root?,
+        };
+        self.show.step("money", "test coins and a root contract", began.elapsed());
+        self.plan.write_all(options.price, self.model, Ground::Chain(root))?;
+        self.nodes(None, stop).await
     }
-    for node in plan.nodes(model) {
+
+    /// Starts all nodes, then waits for them and for `besides`.
+    async fn nodes(&mut self, besides: Option<plan::Node>, stop: &Stop) -> Result<bool> {
+        // In this order they end, too: users first, the model last.
+        let nodes = self.plan.nodes(self.model);
+        for node in &nodes {
+            self.keeper.keep(node.recipe.clone())?;
+        }
+        for node in nodes.iter().chain(&besides) {
+            if !self.ready(node, stop).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn ready(&self, node: &plan::Node, stop: &Stop) -> Result<bool> {
         let began = Instant::now();
         tokio::select! {
             () = stop.asked() => return Ok(false),
-            ready = wait_ready(&node, keeper, http) => ready?,
+            ready = wait_ready(node, self.keeper, self.http) => ready?,
         }
-        show.step(&node.recipe.name, &node.what, began.elapsed());
+        self.show.step(&node.recipe.name, &node.what, began.elapsed());
+        Ok(true)
     }
-    Ok(true)
 }
 
 async fn wait_ready(node: &plan::Node, keeper: &Keeper, http: &Http) -> Result<()> {

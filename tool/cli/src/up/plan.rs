@@ -6,10 +6,11 @@ use cocoon_contract::boc;
 use cocoon_contract::code::Codes;
 use cocoon_gateway::GatewayConfig;
 use cocoon_gateway::batches::BatchConfig;
+use cocoon_host::chain::{ChainConfig, ChainKind, node_wallet};
 use cocoon_host::evidence::{EvidenceConfig, simulated_image_hash};
 use cocoon_host::keys;
 use cocoon_proxy::ProxyConfig;
-use cocoon_units::{Address, AddressForm, ModelName, PublicKey};
+use cocoon_units::{Address, AddressForm, ModelName, Nanoton, PublicKey};
 use cocoon_worker::WorkerConfig;
 use serde_json::json;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -17,6 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::child::Recipe;
+use super::found::Wanted;
 use super::model::{Model, Source};
 use crate::arguments::UpOptions;
 use crate::mistake;
@@ -30,6 +32,8 @@ const LOCAL_WORK_BITS: u8 = 4;
 const PROXY_IMAGE: &str = "cocoon-proxy";
 const WORKER_IMAGE: &str = "cocoon-worker";
 const GATEWAY_IMAGE: &str = "cocoon-gateway";
+/// What is owed is settled on the local chain from so much on.
+const SETTLE_AT: Nanoton = Nanoton(1_000_000);
 /// Queries that one worker runs at once.
 const WORKER_QUERIES: u32 = 1000;
 
@@ -53,8 +57,19 @@ pub(crate) struct Plan {
     pub(crate) gateway_port: u16,
     chain_port: u16,
     engine_port: u16,
+    for_workers: u16,
+    for_clients: u16,
     proxy_http: u16,
     worker_http: Vec<u16>,
+}
+
+/// What the network's money stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// A registry file; nothing is settled.
+    Pseudo,
+    /// The local chain, with the root contract at this address.
+    Chain(Address),
 }
 
 impl Home {
@@ -87,8 +102,8 @@ impl Home {
 }
 
 impl Plan {
-    /// Chooses ports and writes all files.
-    pub(crate) fn make(options: &UpOptions, home: &Home, model: &Model) -> Result<Self> {
+    /// Chooses ports.
+    pub(crate) fn make(options: &UpOptions, home: &Home) -> Result<Self> {
         let gateway = TcpListener::bind(("127.0.0.1", options.port)).map_err(|fault| {
             mistake(format_args!(
                 "port {} cannot be used ({fault}): choose another with --port",
@@ -103,24 +118,81 @@ impl Plan {
         else {
             anyhow::bail!("no free ports");
         };
-        let plan = Self {
+        Ok(Self {
             data_dir: home.dir.clone(),
             gateway_port,
             chain_port: *chain_port,
             engine_port: *engine_port,
+            for_workers: *for_workers,
+            for_clients: *for_clients,
             proxy_http: *proxy_http,
             worker_http: worker_http.to_vec(),
-        };
-        plan.write_network(options.price, model, *for_workers, *for_clients)?;
-        plan.write_proxy(*for_workers, *for_clients)?;
-        for number in 1..=worker_http.len() {
-            plan.write_worker(number, model)?;
-        }
-        plan.write_gateway(model)?;
-        Ok(plan)
+        })
     }
 
-    /// The nodes in the order they are started and ended: gateway, workers, proxy, engine, chain.
+    /// Writes all configuration files.
+    pub(crate) fn write_all(&self, price: u32, model: &Model, ground: Ground) -> Result<()> {
+        if ground == Ground::Pseudo {
+            self.write_network(price, model)?;
+        }
+        self.write_proxy(ground)?;
+        for number in 1..=self.worker_http.len() {
+            self.write_worker(number, model, ground)?;
+        }
+        self.write_gateway(model, ground)
+    }
+
+    /// The registry on the chain, as this start wants it.
+    pub(crate) fn wanted(&self, price: u32, model: &Model) -> Result<Wanted> {
+        let hash = |image: &str| {
+            simulated_image_hash(&self.roots(), image)
+                .map(cocoon_contract::cell::Hash)
+                .map_err(|fault| anyhow::anyhow!("the simulated platform: {fault}"))
+        };
+        let model = ModelName::new(model.full_name()).map_err(mistake)?.hash();
+        Ok(Wanted {
+            price_per_token: Nanoton(price.into()),
+            worker_fee_per_token: Nanoton(worker_fee(price).into()),
+            proxy_image: hash(PROXY_IMAGE)?,
+            worker_image: hash(WORKER_IMAGE)?,
+            model: cocoon_contract::cell::Hash(model),
+            endpoint: self.endpoint(),
+        })
+    }
+
+    fn endpoint(&self) -> String {
+        format!("127.0.0.1:{} 127.0.0.1:{}", self.for_workers, self.for_clients)
+    }
+
+    /// How nodes reach the local chain.
+    pub(crate) fn chain_config(&self) -> ChainConfig {
+        let url = self.chain();
+        ChainConfig { kind: ChainKind::Local, url, poll_ms: 50, ..ChainConfig::default() }
+    }
+
+    /// The wallets of all nodes.
+    pub(crate) fn wallets(&self) -> Result<Vec<Address>> {
+        let mut nodes = vec![
+            ("proxy".to_owned(), "proxy-owner".to_owned()),
+            ("gateway".into(), "client-owner".into()),
+        ];
+        for number in 1..=self.worker_http.len() {
+            nodes.push((format!("worker-{number}"), format!("worker-{number}-owner")));
+        }
+        let wallet = |(node, owner): (String, String)| {
+            let key = self.data_dir.join("node").join(node).join("wallet.key");
+            let key = keys::load_or_make(&key)?;
+            Ok(node_wallet(self.address(&owner)?, &key)?.address())
+        };
+        nodes.into_iter().map(wallet).collect()
+    }
+
+    /// The file of a key.
+    pub(crate) fn key(&self, name: &str) -> PathBuf {
+        self.data_dir.join(format!("keys/{name}.key"))
+    }
+
+    /// The nodes in the order they are started and ended: gateway, workers, proxy, engine.
     pub(crate) fn nodes(&self, model: &Model) -> Vec<Node> {
         let mut nodes = vec![self.node(
             "gateway",
@@ -158,7 +230,12 @@ impl Plan {
                 ready_url: format!("http://127.0.0.1:{}/health", self.engine_port),
             });
         }
-        nodes.push(Node {
+        nodes
+    }
+
+    /// The local chain.
+    pub(crate) fn chain_node(&self) -> Node {
+        Node {
             recipe: Recipe {
                 name: "chain".into(),
                 arguments: vec![
@@ -172,8 +249,7 @@ impl Plan {
             },
             what: "local TON chain".into(),
             ready_url: format!("{}/api/v2/getMasterchainInfo", self.chain()),
-        });
-        nodes
+        }
     }
 
     /// Where the local chain answers.
@@ -205,13 +281,7 @@ impl Plan {
         }
     }
 
-    fn write_network(
-        &self,
-        price: u32,
-        model: &Model,
-        for_workers: u16,
-        for_clients: u16,
-    ) -> Result<()> {
+    fn write_network(&self, price: u32, model: &Model) -> Result<()> {
         let codes = Codes::ours().context("the built-in contracts cannot be read")?;
         let hex = |code: Option<&cocoon_contract::code::Code>| {
             code.and_then(|code| code.cell()).map(|cell| hex::encode(boc::encode(cell)))
@@ -226,14 +296,13 @@ impl Plan {
             "registered_proxies": [{
                 "@type": "rootConfig.registeredProxy",
                 "seqno": 1,
-                "address": format!("127.0.0.1:{for_workers} 127.0.0.1:{for_clients}"),
+                "address": self.endpoint(),
             }],
             "last_proxy_seqno": 1,
             "version": 1,
             "params_version": 1,
             "price_per_token": price,
-            // 95 % for the worker, as the live network is said to pay.
-            "worker_fee_per_token": price * 95 / 100,
+            "worker_fee_per_token": worker_fee(price),
             "proxy_sc_code": hex(codes.proxy.as_ref()),
             "worker_sc_code": hex(codes.worker.as_ref()),
             "client_sc_code": hex(codes.client.as_ref()),
@@ -241,27 +310,40 @@ impl Plan {
         self.write("network.json", &serde_json::to_string_pretty(&network)?)
     }
 
-    fn write_proxy(&self, for_workers: u16, for_clients: u16) -> Result<()> {
+    fn write_proxy(&self, ground: Ground) -> Result<()> {
+        let defaults = match ground {
+            Ground::Pseudo => ProxyConfig::default(),
+            // Coins cost nothing here: everything is settled while one watches.
+            Ground::Chain(_) => ProxyConfig {
+                commit_every_ms: 2_000,
+                charge_at: SETTLE_AT,
+                payout_at: SETTLE_AT,
+                withdraw_at: SETTLE_AT,
+                stake: Nanoton::TON,
+                ..ProxyConfig::default()
+            },
+        };
         self.write_config(
             "proxy",
             &ProxyConfig {
                 owner: self.text(self.address("proxy-owner")?),
-                listen_workers: local(for_workers),
-                listen_clients: local(for_clients),
+                listen_workers: local(self.for_workers),
+                listen_clients: local(self.for_clients),
                 work_bits: LOCAL_WORK_BITS,
                 evidence: self.evidence(PROXY_IMAGE, 1),
-                network_file: self.network_file(),
-                root: self.text(self.address("root")?),
+                network_file: self.network_file(ground),
+                chain: self.chain_of(ground),
+                root: self.root_of(ground)?,
                 is_test: true,
                 data_dir: self.data_dir.join("node/proxy"),
                 http: Some(local(self.proxy_http)),
                 drain_s: 2,
-                ..ProxyConfig::default()
+                ..defaults
             },
         )
     }
 
-    fn write_worker(&self, number: usize, model: &Model) -> Result<()> {
+    fn write_worker(&self, number: usize, model: &Model, ground: Ground) -> Result<()> {
         let name = format!("worker-{number}");
         let forward_to = match &model.source {
             Source::Embedded { .. } => format!("http://127.0.0.1:{}", self.engine_port),
@@ -279,8 +361,9 @@ impl Plan {
                 model_path,
                 max_active_requests: WORKER_QUERIES,
                 forward_to,
-                network_file: self.network_file(),
-                root: self.text(self.address("root")?),
+                network_file: self.network_file(ground),
+                chain: self.chain_of(ground),
+                root: self.root_of(ground)?,
                 is_test: true,
                 evidence: self.evidence(WORKER_IMAGE, 100 + number as u64),
                 data_dir: self.data_dir.join("node").join(&name),
@@ -291,7 +374,7 @@ impl Plan {
         )
     }
 
-    fn write_gateway(&self, model: &Model) -> Result<()> {
+    fn write_gateway(&self, model: &Model, ground: Ground) -> Result<()> {
         let mut http = GatewayConfig { listen: local(self.gateway_port), ..Default::default() };
         http.limits.drain_ms = 2_000;
         http.batches = Some(BatchConfig::in_folder(self.data_dir.join("node/gateway/batches")));
@@ -299,9 +382,14 @@ impl Plan {
             http.models.insert(model.name.clone(), facts.clone());
         }
         let network = ClientConfig {
-            wallet: self.address("client-wallet")?.to_raw(),
-            network_file: self.network_file(),
-            root: self.text(self.address("root")?),
+            wallet: match ground {
+                Ground::Pseudo => self.address("client-wallet")?.to_raw(),
+                Ground::Chain(_) => String::new(),
+            },
+            owner: self.text(self.address("client-owner")?),
+            chain: self.chain_of(ground),
+            network_file: self.network_file(ground),
+            root: self.root_of(ground)?,
             is_test: true,
             evidence: self.evidence(GATEWAY_IMAGE, 2),
             data_dir: self.data_dir.join("node/gateway"),
@@ -332,8 +420,8 @@ impl Plan {
     }
 
     /// An address of this network that stands for a wallet, from a key of its own.
-    fn address(&self, name: &str) -> Result<Address> {
-        let seed = keys::load_or_make(&self.data_dir.join(format!("keys/{name}.key")))?;
+    pub(crate) fn address(&self, name: &str) -> Result<Address> {
+        let seed = keys::load_or_make(&self.key(name))?;
         let key = ed25519_dalek::SigningKey::from_bytes(seed.expose());
         Ok(Address::new(0, key.verifying_key().to_bytes()))
     }
@@ -342,8 +430,25 @@ impl Plan {
         address.to_friendly(AddressForm::NON_BOUNCEABLE)
     }
 
-    fn network_file(&self) -> PathBuf {
-        self.data_dir.join("network.json")
+    fn network_file(&self, ground: Ground) -> PathBuf {
+        match ground {
+            Ground::Pseudo => self.data_dir.join("network.json"),
+            Ground::Chain(_) => PathBuf::new(),
+        }
+    }
+
+    fn chain_of(&self, ground: Ground) -> ChainConfig {
+        match ground {
+            Ground::Pseudo => ChainConfig::default(),
+            Ground::Chain(_) => self.chain_config(),
+        }
+    }
+
+    fn root_of(&self, ground: Ground) -> Result<String> {
+        Ok(self.text(match ground {
+            Ground::Pseudo => self.address("root")?,
+            Ground::Chain(root) => root,
+        }))
     }
 
     fn write_config<T: serde::Serialize>(&self, name: &str, config: &T) -> Result<()> {
@@ -355,6 +460,11 @@ impl Plan {
         let path = self.data_dir.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// 95 % for the worker, as the live network is said to pay.
+fn worker_fee(price: u32) -> u32 {
+    u32::try_from(u64::from(price) * 95 / 100).unwrap_or(price)
 }
 
 /// Only one process may run a network from a directory.

@@ -97,7 +97,13 @@ impl Show {
         say("ending …");
     }
 
-    pub(crate) fn ready(&self, plan: &Plan, model: &Model, keeper: &Keeper, took: Duration) {
+    pub(crate) fn ready(
+        &self,
+        plan: &Plan,
+        model: &Model,
+        keeper: &Keeper,
+        (took, pseudo): (Duration, bool),
+    ) {
         let endpoint = format!("http://127.0.0.1:{}/v1", plan.gateway_port);
         let ids: HashMap<String, u32> = keeper.ids();
         if self.json {
@@ -111,7 +117,7 @@ impl Show {
                 "proxy_status": plan.proxy_status(),
                 "worker_status": plan.worker_status(),
                 "chain": plan.chain(),
-                "money": "pseudo",
+                "money": if pseudo { "pseudo" } else { "local test coins" },
                 "evidence": "simulated",
             }));
         }
@@ -139,13 +145,19 @@ impl Show {
              print(answer.choices[0].message.content)\n",
             model.name
         ));
-        say(
-            "  Or here, in another terminal: cocoon chat\n\n  Tokens are counted, signed and booked by \
-             the rules of a network without a chain: the coins\n  are make-believe, and the nodes do \
-             not settle on the local chain yet. The machines show\n  simulated evidence: every \
-             check runs, yet nothing here is confidential. Ctrl-C ends\n  everything; a second \
-             start goes on where this one ended.",
-        );
+        say("  Or here, in another terminal: cocoon chat\n");
+        say(match pseudo {
+            true => {
+                "  Tokens are counted, signed and booked by the rules of a network without a chain: \
+                 the coins\n  are make-believe, and nothing is settled."
+            }
+            false => {
+                "  Requests are paid with coins of the local chain's faucet. They are worth nothing, \
+                 and moved by\n  the wallets, contracts and nodes that move real ones."
+            }
+        });
+        say("  The machines show simulated evidence: every check runs, yet nothing here is \
+             confidential.\n  Ctrl-C ends everything; a second start goes on where this one ended.");
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
