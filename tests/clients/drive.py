@@ -209,15 +209,16 @@ class Mock(Process):
 
 
 class Network(Process):
-    """`cocoon up --json`."""
+    """`cocoon up --json`; without a chain, as fast as it starts, unless `ground` says otherwise."""
 
-    def __init__(self, directory, *options):
+    def __init__(self, directory, *options, ground=("--pseudo",)):
         self.directory = directory
         # Tokens of streams that ran when a case killed the proxy.
         self.unbooked = 0
         data_dir = os.path.join(directory, "network")
         log = os.path.join(directory, "up.log")
-        arguments = [COCOON, "up", "--json", "--port", "0", "--data-dir", data_dir, *options]
+        arguments = [COCOON, "up", "--json", "--port", "0", "--data-dir", data_dir]
+        arguments += [*ground, *options]
         super().__init__(arguments, log)
         try:
             self.ready = self.event("ready", patience_s=150)

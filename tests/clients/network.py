@@ -418,6 +418,25 @@ def odd_requests(net, backend):
     equal((refused.status, refused.json()["error"]["message"]), (400, "the prompt is odd"), "")
 
 
+@suite.case("on its own chain requests are paid with test coins, and a second start goes on")
+def on_its_own_chain(net, mock):
+    with drive.scratch() as directory, Backend() as backend:
+        options = ["--engine", backend.url, "--workers", "1", "--price", "20000"]
+        for total in (10, 20):
+            with drive.Network(directory, *options, ground=()) as other:
+                equal(other.ready["money"], "local test coins", "money")
+                for _ in range(10):
+                    equal(other.request(other.ask()).status, 200, "status")
+                until(lambda: is_charged(other, total * 15), "a charge and a commit on chain")
+
+
+def is_charged(net, tokens):
+    stats = drive.get_json(net.ready["proxy_status"])
+    (client,) = stats["clients"]
+    equal(client["used_tokens"], tokens, "tokens in the proxy's books")
+    return client["tokens_to_charge"] < tokens and stats["chain"]["contract_followed"]
+
+
 @suite.case("an unusual model server: unknown members reach it, its answers come whole")
 def odd(net, mock):
     with drive.scratch() as directory, Backend() as backend:
