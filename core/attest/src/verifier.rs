@@ -98,7 +98,10 @@ impl Verifier {
         let policy = (&self.policy, self.policy_digest);
         let known_gpus = Some(&mut self.known_gpus);
         let verdict = judge((evidence, digest), collateral, policy, now_ms, known_gpus);
-        self.cache.keep(verdict.clone());
+        // Evidence over a connection is never seen a second time.
+        if evidence.binding == Binding::CertificateKey {
+            self.cache.keep(verdict.clone());
+        }
         verdict
     }
 }

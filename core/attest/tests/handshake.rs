@@ -333,6 +333,24 @@ fn evidence_is_renewed_by_either_side_or_both_at_half_of_its_life() {
 }
 
 #[test]
+fn a_peer_that_asks_for_one_quote_after_the_other_has_to_go() {
+    let (worker, mut proxy) = mutual();
+    proxy.local.demand = Demand::Nothing;
+    let mut begin = || (proxy.local.clone(), [2; 32]);
+    let (mut standing, _) = Standing::start(&mut begin, NOW_MS);
+    let hello = hello_of(&worker.first);
+    let mut receive = |now_ms| standing.receive(&hello, &Connection(1), &mut begin, now_ms);
+    let effects = receive(NOW_MS).unwrap();
+    let [Effect::Quote(statement)] = effects.as_slice() else { panic!("{effects:?}") };
+    let offer = sign(statement);
+    standing.quoted(Some(offer)).unwrap();
+    let mut receive = |now_ms| standing.receive(&hello, &Connection(1), &mut begin, now_ms);
+    let fault = receive(NOW_MS + 100).unwrap_err();
+    assert!(matches!(fault, HandshakeFault::OutOfOrder { .. }), "{fault}");
+    assert!(receive(NOW_MS + 1_000).is_ok());
+}
+
+#[test]
 fn evidence_that_is_not_renewed_ends_the_connection() {
     let (worker, _) = mutual();
     let mut begin = || (worker.local.clone(), [1; 32]);

@@ -207,6 +207,11 @@ impl Connection {
         self.end(Fault::Local);
     }
 
+    /// Ends the connection because the attested handshake failed, for `reason`.
+    pub fn refuse(&mut self, reason: String) {
+        self.end(Fault::Attestation(reason));
+    }
+
     /// Tells that the socket reached its end or failed.
     pub fn disconnected(&mut self, error: Option<String>) {
         self.end(error.map_or(Fault::PeerClosed, Fault::Socket));

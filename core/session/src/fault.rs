@@ -48,6 +48,9 @@ pub enum Fault {
     /// The peer closed the connection.
     #[error("the peer closed the connection")]
     PeerClosed,
+    /// The attested handshake failed, as the hand told us.
+    #[error("the attested handshake failed: {0}")]
+    Attestation(String),
     /// The socket failed, as the hand told us.
     #[error("the connection failed: {0}")]
     Socket(String),
@@ -68,6 +71,7 @@ impl Fault {
             | Self::Silent { .. }
             | Self::SlowReader { .. }
             | Self::PeerClosed
+            | Self::Attestation(_)
             | Self::Socket(_)
             | Self::Local => false,
         }

@@ -33,6 +33,7 @@ pub mod fuzz;
 mod input;
 mod limits;
 mod output;
+mod passage;
 mod queries;
 
 pub use connection::{Connection, Side};
@@ -40,3 +41,4 @@ pub use encoded::Encoded;
 pub use event::{Event, code};
 pub use fault::{Fault, Refusal};
 pub use limits::Limits;
+pub use passage::{Arrival, Passage};

@@ -62,6 +62,12 @@ pub enum EvidenceFault {
     /// Collateral was fetched, but it is stale or not trustworthy.
     #[error("fetched collateral is unusable: {0}")]
     Collateral(#[from] cocoon_attest::CannotCheck),
+    /// The GPU of this machine shows nothing, or not as it should.
+    #[error("the GPU: {detail}")]
+    Gpu {
+        /// What is wrong.
+        detail: String,
+    },
     /// The sealing enclave did not answer as it should.
     #[error("the sealing enclave: {detail}")]
     Seal {

@@ -7,6 +7,7 @@ pub mod collateral;
 #[cfg(feature = "dangerous-fake-evidence")]
 pub mod fake;
 mod fault;
+pub mod gpu;
 pub mod linux;
 mod provider;
 pub mod seal;

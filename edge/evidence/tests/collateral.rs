@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 use cocoon_attest::snp::SnpProduct;
 use cocoon_attest::{CannotCheck, Collateral, CollateralNeed, Outcome, PckIssuer, verify};
 use cocoon_evidence::collateral::{
-    CollateralSource, CollateralStore, HttpAnswer, HttpGet, MakerServices, PlainHttp, StoreLimits,
+    CollateralSource, CollateralStore, HttpAnswer, HttpGet, KeptOnDisk, MakerServices, StoreLimits,
+    WebHttp,
 };
 use cocoon_evidence::sim::{
     DevPki, Misbehave, SimulatedPlatform, SimulatedPlatformForm, SimulatedService,
@@ -70,7 +71,7 @@ async fn collateral_of_both_makers_is_fetched_over_sockets_and_verifies() {
     for snp in [None, Some(SnpProduct::Genoa), Some(SnpProduct::Turin)] {
         let platform = platform(snp, None);
         let url = serve(SimulatedService::new(&PKI, &platform, NOW_S).unwrap()).await;
-        let source = MakerServices::new(PlainHttp, url.clone(), url);
+        let source = MakerServices::new(WebHttp::new().unwrap(), url.clone(), url);
         let collateral = source.fetch(&need(&platform), NOW_MS).await.unwrap();
         let evidence = platform.quote(QuoteSubject::CertificateKey(&KEY)).unwrap();
         let peer = evidence.to_peer_evidence(&KEY);
@@ -83,17 +84,51 @@ async fn collateral_of_both_makers_is_fetched_over_sockets_and_verifies() {
 async fn services_that_fail_are_nobodys_bad_evidence() {
     let platform = platform(None, None);
     let url = serve(SimulatedService::new(&PKI, &platform, NOW_S).unwrap()).await;
-    let source = MakerServices::new(PlainHttp, url.clone(), url);
+    let source = MakerServices::new(WebHttp::new().unwrap(), url.clone(), url);
     let other = CollateralNeed::Snp { product: SnpProduct::Genoa };
     let fault = source.fetch(&other, NOW_MS).await.unwrap_err();
     assert!(fault.to_string().contains("status 404"), "{fault}");
-    let nobody = MakerServices::new(PlainHttp, "http://127.0.0.1:1", "https://127.0.0.1:1");
+    let nobody =
+        MakerServices::new(WebHttp::new().unwrap(), "https://127.0.0.1:1", "ftp://127.0.0.1:1");
     assert!(matches!(
         nobody.fetch(&need(&platform), NOW_MS).await.unwrap_err(),
         EvidenceFault::Service { .. }
     ));
     let fault = nobody.fetch(&other, NOW_MS).await.unwrap_err();
-    assert!(fault.to_string().contains("http only"), "{fault}");
+    assert!(fault.to_string().contains("neither http nor https"), "{fault}");
+}
+
+#[tokio::test]
+async fn collateral_is_kept_on_disk_and_refused_when_it_is_stale_or_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let platform = platform(None, None);
+    let need = need(&platform);
+    let url = serve(SimulatedService::new(&PKI, &platform, NOW_S).unwrap()).await;
+    let open = |url: &str| {
+        let source = MakerServices::new(WebHttp::new().unwrap(), url, url);
+        let kept = KeptOnDisk::new(source, directory.path().join("collateral")).unwrap();
+        CollateralStore::new(kept, StoreLimits::default())
+    };
+    let store = open(&url);
+    assert!(store.peek(&need, NOW_MS).is_none());
+    let fetched = store.find(&need, NOW_MS).await.unwrap();
+    assert_eq!(store.peek(&need, NOW_MS).as_deref(), Some(&*fetched));
+    // The next start asks nobody.
+    let again = open("http://127.0.0.1:1");
+    assert_eq!(again.load(NOW_MS).await, 1);
+    assert_eq!(again.find(&need, NOW_MS).await.unwrap(), fetched);
+    // A year later it counts no more: nothing is at hand, and nothing is said against anybody.
+    let late_ms = NOW_MS + 365 * DAY_MS;
+    let late = open("http://127.0.0.1:1");
+    assert_eq!(late.load(late_ms).await, 0);
+    assert!(again.peek(&need, late_ms).is_none());
+    assert!(matches!(late.find(&need, late_ms).await, Err(EvidenceFault::Service { .. })));
+    // Damaged and foreign files are passed over.
+    for file in std::fs::read_dir(directory.path().join("collateral")).unwrap() {
+        std::fs::write(file.unwrap().path(), b"{\"need\":").unwrap();
+    }
+    std::fs::write(directory.path().join("collateral/other.txt"), b"text").unwrap();
+    assert_eq!(open(&url).load(NOW_MS).await, 0);
 }
 
 /// A source that counts, and fails on demand.

@@ -19,12 +19,14 @@
 //! the session; connections and handshakes are bounded per port and address; everything that
 //! waits for a peer has a deadline.
 
+mod attesting;
 mod backoff;
 mod counters;
 mod dialer;
 mod event;
 mod fault;
 mod gate;
+mod guard;
 mod handle;
 mod links;
 mod listener;
@@ -41,6 +43,7 @@ pub use dialer::{Dialer, KeptLink};
 pub use event::{ConnId, Event, LinkEvent, Opaque, Opened, Origin, Tag};
 pub use fault::{OpenFault, SendFault};
 pub use gate::{Gate, Pass, Turned};
+pub use guard::{Facing, Guard, Judgement, Later};
 pub use handle::LinkHandle;
 pub use links::Links;
 pub use listener::Listener;

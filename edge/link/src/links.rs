@@ -10,9 +10,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::attesting::Attesting;
 use crate::counters::{CounterValues, Counters, count};
 use crate::event::{ConnId, LinkEvent, Origin};
 use crate::fault::OpenFault;
+use crate::guard::Facing;
 use crate::open::Open;
 use crate::settings::LinkSettings;
 use crate::task::{ConnectionTask, Ended, Surroundings};
@@ -83,6 +85,14 @@ impl Inner {
         stop: &CancellationToken,
     ) -> Ended {
         let settings = &self.settings;
+        let attesting = open.guard.map(|guard| {
+            let (dialled, reached) = match origin {
+                Origin::Dialled(_) => (Some(remote), None),
+                Origin::Accepted(_) => (None, open.stream.local_addr()),
+            };
+            let facing = Facing { dialled, reached, identity: open.identity.clone() };
+            Attesting::new(guard, facing)
+        });
         let around = Surroundings {
             conn,
             origin,
@@ -104,7 +114,7 @@ impl Inner {
                 Connection::new(Side::Accepting, settings.accepted.clone(), now_ms)
             }
         };
-        let task = ConnectionTask::new(open.stream, session, around);
+        let task = ConnectionTask::new(open.stream, session, attesting, around);
         let shared = task.shared();
         let run = task.run();
         tokio::pin!(run);

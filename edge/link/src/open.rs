@@ -1,15 +1,17 @@
 //! From a TCP connection to a stream of frames with a known peer.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_ratls::{Acceptor, Connector, PeerIdentity, Voucher};
+use cocoon_ratls::{Acceptor, Connector, PeerIdentity, Secured, Voucher};
 use cocoon_wire::peer_info::{Attestation, BLOB_BYTES_MAX, Line, PeerInfo};
 use cocoon_wire::{PeerInfoFault, socks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::fault::OpenFault;
+use crate::guard::Guard;
 use crate::settings::LinkSettings;
 use crate::stream::Stream;
 
@@ -18,6 +20,13 @@ use crate::stream::Stream;
 pub enum Route {
     /// TCP, work, TLS: no router in between.
     Direct(Box<Connector>),
+    /// The same, and both sides show fresh evidence over the connection when the peer can.
+    Attested {
+        /// Work and TLS.
+        connector: Box<Connector>,
+        /// Makes and judges evidence.
+        guard: Arc<dyn Guard>,
+    },
     /// Through a router on this machine (protocol notes 2.9), which tells who the peer is.
     Router {
         /// Address of its SOCKS port.
@@ -32,6 +41,13 @@ pub enum Route {
 pub enum Entry {
     /// Peers come directly: work and TLS are ours.
     Direct(Box<Acceptor>),
+    /// The same, and both sides show fresh evidence over the connection when the peer can.
+    Attested {
+        /// Work and TLS.
+        acceptor: Box<Acceptor>,
+        /// Makes and judges evidence.
+        guard: Arc<dyn Guard>,
+    },
     /// A reverse router on this machine does work and TLS, and tells who the peer is
     /// (protocol notes 2.10). Listen on loopback only: whoever connects is believed.
     Router,
@@ -43,6 +59,18 @@ pub enum Entry {
 pub(crate) struct Open {
     pub(crate) stream: Stream,
     pub(crate) identity: PeerIdentity,
+    /// Who attests on it.
+    pub(crate) guard: Option<Arc<dyn Guard>>,
+}
+
+impl Open {
+    fn secured(peer: Secured<TcpStream>, guard: Option<Arc<dyn Guard>>) -> Self {
+        Self { stream: Stream::Tls(Box::new(peer.stream)), identity: peer.identity, guard }
+    }
+
+    fn plain(tcp: TcpStream, identity: PeerIdentity) -> Self {
+        Self { stream: Stream::Plain(tcp), identity, guard: None }
+    }
 }
 
 /// Dials `target`.
@@ -54,8 +82,11 @@ pub(crate) async fn dial(
     match route {
         Route::Direct(connector) => {
             let tcp = connect(target, settings.connect_deadline).await?;
-            let peer = connector.connect(tcp).await?;
-            Ok(Open { stream: Stream::Tls(Box::new(peer.stream)), identity: peer.identity })
+            Ok(Open::secured(connector.connect(tcp).await?, None))
+        }
+        Route::Attested { connector, guard } => {
+            let tcp = connect(target, settings.connect_deadline).await?;
+            Ok(Open::secured(connector.connect(tcp).await?, Some(Arc::clone(guard))))
         }
         Route::Router { socks } => {
             let SocketAddr::V4(target) = target else {
@@ -64,11 +95,11 @@ pub(crate) async fn dial(
             let mut tcp = connect(*socks, settings.connect_deadline).await?;
             let asked = ask_router(&mut tcp, target);
             let identity = within("the router's work", settings.router_deadline, asked).await?;
-            Ok(Open { stream: Stream::Plain(tcp), identity })
+            Ok(Open::plain(tcp, identity))
         }
         Route::Plain => {
             let tcp = connect(target, settings.connect_deadline).await?;
-            Ok(Open { stream: Stream::Plain(tcp), identity: PeerIdentity::unknown() })
+            Ok(Open::plain(tcp, PeerIdentity::unknown()))
         }
     }
 }
@@ -81,16 +112,16 @@ pub(crate) async fn accept(
 ) -> Result<Open, OpenFault> {
     set_options(&tcp);
     match entry {
-        Entry::Direct(acceptor) => {
-            let peer = acceptor.accept(tcp).await?;
-            Ok(Open { stream: Stream::Tls(Box::new(peer.stream)), identity: peer.identity })
+        Entry::Direct(acceptor) => Ok(Open::secured(acceptor.accept(tcp).await?, None)),
+        Entry::Attested { acceptor, guard } => {
+            Ok(Open::secured(acceptor.accept(tcp).await?, Some(Arc::clone(guard))))
         }
         Entry::Router => {
             let read = read_peer_info(&mut tcp);
             let identity = within("the router's word", settings.peer_info_deadline, read).await?;
-            Ok(Open { stream: Stream::Plain(tcp), identity })
+            Ok(Open::plain(tcp, identity))
         }
-        Entry::Plain => Ok(Open { stream: Stream::Plain(tcp), identity: PeerIdentity::unknown() }),
+        Entry::Plain => Ok(Open::plain(tcp, PeerIdentity::unknown())),
     }
 }
 

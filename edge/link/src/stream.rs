@@ -1,6 +1,7 @@
 //! The socket of a connection: plain on inner ports, TLS everywhere else.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -22,6 +23,16 @@ impl Stream {
         let mut output = [0; 32];
         cocoon_ratls::export_keying_material(stream, label, context, &mut output).ok()?;
         Some(output)
+    }
+}
+
+impl Stream {
+    /// The address of our own end.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+        }
     }
 }
 

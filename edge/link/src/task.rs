@@ -14,17 +14,21 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use cocoon_attest::channel::HandshakeFault;
 use cocoon_session::{Connection, Encoded, Event as SessionEvent, Fault, Refusal};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::PollSender;
 
+use crate::attesting::Attesting;
 use crate::counters::{Counters, add, count};
 use crate::event::{ConnId, Event, LinkEvent, Opaque, Opened, Origin};
 use crate::handle::{Command, LinkHandle, Shared};
 use crate::stream::Stream;
 use cocoon_ratls::PeerIdentity;
+use cocoon_wire::cocoon::Attest;
+use cocoon_wire::tl::Blob;
 
 /// Refused queries that may wait for the node before more commands are taken.
 const REFUSED_QUERIES_MAX: usize = 64;
@@ -67,6 +71,8 @@ pub(crate) struct Ended {
 pub(crate) struct ConnectionTask {
     stream: Stream,
     session: Connection,
+    /// The attested handshake, where this connection has one.
+    attesting: Option<Box<Attesting>>,
     commands: mpsc::Receiver<Command>,
     /// The node's end until it is handed over with the first event.
     link: Option<LinkHandle>,
@@ -92,6 +98,7 @@ impl ConnectionTask {
     pub(crate) fn new(
         stream: Stream,
         session: impl FnOnce(u64) -> Connection,
+        attesting: Option<Attesting>,
         around: Surroundings,
     ) -> Self {
         let (sender, commands) = mpsc::channel(around.queued_commands_max.max(1));
@@ -99,6 +106,7 @@ impl ConnectionTask {
         Self {
             stream,
             session: session(0),
+            attesting: attesting.map(Box::new),
             commands,
             link: Some(LinkHandle::new(around.conn, sender, shared.clone())),
             shared,
@@ -140,12 +148,13 @@ impl ConnectionTask {
             if self.ended.is_some() && free {
                 return Poll::Ready(());
             }
+            let attested = self.attest(cx, now_ms);
             let read = free && self.read(cx);
             let took = self.take_commands(cx, now_ms);
             let wrote = self.write(cx, now_ms);
             // While the node is behind, silence is not the peer's.
             let ticked = free && self.tick(cx);
-            if !(read || took || wrote || ticked) {
+            if !(attested || read || took || wrote || ticked) {
                 return Poll::Pending;
             }
         }
@@ -158,14 +167,7 @@ impl ConnectionTask {
             if self.waiting.is_some() && !self.deliver_waiting(cx) {
                 break false;
             }
-            let event = match self.refused_queries.pop_front() {
-                Some((id, refusal)) => refused_query(id, &refusal),
-                None => {
-                    let Some(event) = self.session.poll_event(now_ms) else { break true };
-                    let Some(event) = self.translate(event) else { continue };
-                    event
-                }
-            };
+            let Some(event) = self.next_event(now_ms) else { break true };
             delivered += 1;
             let event = LinkEvent { conn: self.around.conn, event };
             if let Err(error) = self.around.events.try_send(event) {
@@ -177,6 +179,79 @@ impl ConnectionTask {
         };
         add(&self.around.counters.received_events, delivered);
         free
+    }
+
+    /// Takes the next event for the node, past the attested handshake.
+    fn next_event(&mut self, now_ms: u64) -> Option<Event> {
+        if let Some((id, refusal)) = self.refused_queries.pop_front() {
+            return Some(refused_query(id, &refusal));
+        }
+        loop {
+            let event = match &mut self.attesting {
+                None => self.session.poll_event(now_ms)?,
+                Some(attesting) => {
+                    if self.session.is_closed() {
+                        attesting.give_up();
+                    }
+                    if let Some(event) = attesting.outgoing.events.pop_front() {
+                        return Some(event);
+                    }
+                    match attesting.outgoing.released.pop_front() {
+                        Some(event) => event,
+                        None if attesting.is_full() => return None,
+                        None => {
+                            let event = self.session.poll_event(now_ms)?;
+                            match attesting.arrives(event, &self.stream) {
+                                Ok(Some(event)) => event,
+                                Ok(None) => continue,
+                                Err(fault) => {
+                                    self.refuse(&fault);
+                                    continue;
+                                }
+                            }
+                        }
+                    }
+                }
+            };
+            if let Some(event) = self.translate(event) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Takes the attested handshake further; true if something happened.
+    fn attest(&mut self, cx: &mut Context<'_>, now_ms: u64) -> bool {
+        let Some(attesting) = &mut self.attesting else { return false };
+        if self.session.is_closed() {
+            return false;
+        }
+        let mut moved = match attesting.poll(cx) {
+            Ok(moved) => moved,
+            Err(fault) => {
+                self.refuse(&fault);
+                return true;
+            }
+        };
+        while let Some(message) = attesting.outgoing.messages.pop_front() {
+            moved = true;
+            let sent = self.session.message(&Attest { data: Blob(&message) }, now_ms);
+            if let Err(refusal) = sent {
+                self.refused(&refusal);
+                return true;
+            }
+        }
+        moved
+    }
+
+    /// Ends the connection: the peer did not show what it has to.
+    fn refuse(&mut self, fault: &HandshakeFault) {
+        count(&self.around.counters.failed_policy);
+        tracing::warn!(conn = self.around.conn.0, %fault, "closing a link");
+        self.session.refuse(fault.to_string());
+    }
+
+    fn is_attesting(&self) -> bool {
+        self.attesting.as_ref().is_some_and(|attesting| attesting.is_closed())
     }
 
     /// Hands over the event that waits; false if there is still no room.
@@ -231,7 +306,8 @@ impl ConnectionTask {
 
     /// Reads once; true if something happened.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.session.is_closed() {
+        let full = self.attesting.as_ref().is_some_and(|attesting| attesting.is_full());
+        if self.session.is_closed() || full {
             return false;
         }
         let read = SCRATCH.with_borrow_mut(|scratch| {
@@ -270,6 +346,13 @@ impl ConnectionTask {
             return false;
         }
         self.shared.waker.register(cx.waker());
+        if self.is_attesting() {
+            let closing = self.shared.closing.load(Ordering::Acquire);
+            if closing {
+                self.session.close();
+            }
+            return closing;
+        }
         if self.close_by_ms.is_none() && self.shared.closing.load(Ordering::Acquire) {
             self.commands.close();
             let linger_ms = u64::try_from(self.around.linger.as_millis()).unwrap_or(u64::MAX);
@@ -278,6 +361,7 @@ impl ConnectionTask {
         let mut taken = 0;
         let mut over = self.close_by_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms);
         while !over
+            && !self.is_attesting()
             && self.session.output().len() < self.around.output_bytes_high
             && self.refused_queries.len() < REFUSED_QUERIES_MAX
         {
@@ -300,6 +384,10 @@ impl ConnectionTask {
     }
 
     fn apply(&mut self, command: Command, now_ms: u64) {
+        let command = match self.introduce(command) {
+            Ok(command) => command,
+            Err(fault) => return self.refuse(&fault),
+        };
         let session = &mut self.session;
         let result = match command {
             Command::Message(data) => session.message(&Encoded(&data), now_ms),
@@ -330,6 +418,18 @@ impl ConnectionTask {
         if let Err(refusal) = result {
             self.refused(&refusal);
         }
+    }
+
+    /// Announces the attested handshake where a command introduces us.
+    fn introduce(&mut self, command: Command) -> Result<Command, HandshakeFault> {
+        let Some(attesting) = &mut self.attesting else { return Ok(command) };
+        Ok(match command {
+            Command::Query { id, data, timeout } => {
+                Command::Query { id, data: attesting.asks(data), timeout }
+            }
+            Command::Answer { id, data } => Command::Answer { id, data: attesting.answers(data)? },
+            command => command,
+        })
     }
 
     /// The queue let a command through that the session cannot take. To drop it in silence
@@ -381,7 +481,10 @@ impl ConnectionTask {
             self.session.tick(now_ms);
             return true;
         }
-        let deadline_ms = self.close_by_ms.map_or(deadline_ms, |close| close.min(deadline_ms));
+        let due_in_ms = self.attesting.as_ref().and_then(|attesting| attesting.due_in_ms());
+        let due_ms = due_in_ms.map(|due_in_ms| now_ms.saturating_add(due_in_ms));
+        let deadline_ms =
+            [self.close_by_ms, due_ms].into_iter().flatten().fold(deadline_ms, u64::min);
         let fired = self.armed_ms <= now_ms;
         if fired || deadline_ms < self.armed_ms {
             self.armed_ms = deadline_ms;

@@ -136,6 +136,24 @@ impl AttestedPeer {
         self.verifier().revoke_platform(platform);
     }
 
+    /// Judges evidence with this collateral: fresh evidence over a connection, where there is
+    /// time to get it.
+    #[must_use]
+    pub fn verdict(
+        &self,
+        evidence: &PeerEvidence,
+        collateral: &Collateral,
+        now_ms: u64,
+    ) -> Verdict {
+        self.verifier().judge(evidence, collateral, now_ms)
+    }
+
+    /// The policy in use.
+    #[must_use]
+    pub fn current_policy(&self) -> Policy {
+        self.verifier().policy().clone()
+    }
+
     fn verifier(&self) -> MutexGuard<'_, Verifier> {
         self.verifier.lock().unwrap_or_else(PoisonError::into_inner)
     }

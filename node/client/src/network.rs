@@ -9,7 +9,7 @@ use cocoon_gateway::{InferenceRequest, InferenceStream, ModelOffer, Upstream, Up
 use cocoon_host::chain::{RootFault, WalletFault};
 use cocoon_host::config::ConfigFault;
 use cocoon_host::peers::Presence;
-use cocoon_host::{BooksEvent, BooksEvents, Stop, clock, keys, network};
+use cocoon_host::{BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
 use cocoon_role_client::{Ask, Identity};
 use cocoon_settle::SettleRecord;
@@ -154,8 +154,15 @@ impl Network {
         stop: &Stop,
     ) -> Result<Self, NetworkFault> {
         let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
-        let presence =
-            Presence::start(&key, &config.evidence, stop).map_err(NetworkFault::Certificate)?;
+        let own_id = checked.wallet.hash;
+        let mut subject =
+            Subject::new(ChannelRole::Client, config.is_testnet, checked.root, own_id);
+        if config.check_proxy_images || !config.is_test {
+            subject.peer_images = root.proxy_hashes.iter().map(|hash| hash.0).collect();
+        }
+        let presence = Presence::start(&key, &config.evidence, stop)
+            .and_then(|presence| presence.speaking_for(subject))
+            .map_err(NetworkFault::Certificate)?;
         let (sender, events) = channel(EVENTS_MAX);
         let links = Links::new(LinkSettings::default(), sender);
         let route = presence.route(&config.transport, config.work_bits_max);

@@ -1,14 +1,18 @@
 //! The evidence a node shows about itself, and what it demands of its peers.
 
-use cocoon_attest::{Collateral, PeerEvidence, Policy, TrustRoots};
+use cocoon_attest::{
+    Collateral, CollateralNeed, Digest32, PeerEvidence, Policy, PolicyMode, TrustRoots, gpu,
+};
 use cocoon_evidence::sim::{DevPki, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider, QuoteSubject};
+use cocoon_link::Later;
 use cocoon_ratls::{AnyPeer, AttestedPeer, CollateralSource, OwnEvidence, PeerPolicy};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock;
+use crate::hardware::{self, Ahead, Fresh, HardwareConfig};
 
 /// Which evidence a node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +30,12 @@ pub enum EvidenceConfig {
         image: String,
         /// Number of the machine that it is said to run on.
         machine: u64,
+        /// Whether the machine has a GPU, which is checked at boot and shown to peers.
+        #[serde(default)]
+        gpu: bool,
     },
+    /// A real TEE, or a client's machine that verifies others.
+    Hardware(Box<HardwareConfig>),
 }
 
 impl EvidenceConfig {
@@ -36,115 +45,256 @@ impl EvidenceConfig {
         match self {
             Self::None => "",
             Self::Simulated { .. } => "simulated",
+            Self::Hardware(_) => "tee",
         }
     }
+}
+
+/// Collateral of peers' platforms, kept and renewed while the node runs.
+pub(crate) trait Keeper: CollateralSource {
+    /// Gets what `need` names, from memory or from its source. Nothing when there is none: the
+    /// verdict is then "cannot check now".
+    fn find(self: Arc<Self>, need: CollateralNeed) -> Later<Collateral>;
+
+    /// Gets fresh collateral ahead of time.
+    fn renew(&self) -> Result<(), String>;
 }
 
 /// A node's own TEE, if it has one, and the rule for its peers.
 #[derive(Clone)]
 pub(crate) struct Trust {
-    platform: Option<Arc<SimulatedPlatform>>,
-    collateral: Arc<Kept>,
-    roots: TrustRoots,
-    policy: Arc<dyn PeerPolicy>,
+    provider: Option<Arc<dyn EvidenceProvider>>,
+    image: Digest32,
+    /// Judges certificates. Their image is compared by the role, which tells the peer why.
+    judge: Option<AttestedPeer>,
+    /// Judges fresh evidence, the image too.
+    fresh: Option<AttestedPeer>,
+    keeper: Arc<dyn Keeper>,
+    requires_fresh: bool,
 }
 
 impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trust").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Trust").field("judge", &self.judge).finish_non_exhaustive()
     }
 }
 
-/// Collateral that is renewed while the node runs.
-#[derive(Default)]
-struct Kept(RwLock<Collateral>);
+/// Collateral of the simulated platform, which any of its machines can make.
+struct Simulated {
+    platform: Option<Arc<SimulatedPlatform>>,
+    current: RwLock<Collateral>,
+}
 
-impl CollateralSource for Kept {
+impl CollateralSource for Simulated {
     fn at_hand(&self, _evidence: &PeerEvidence) -> Collateral {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Keeper for Simulated {
+    fn find(self: Arc<Self>, _need: CollateralNeed) -> Later<Collateral> {
+        Box::pin(async move { self.at_hand(&PeerEvidence::default()) })
+    }
+
+    fn renew(&self) -> Result<(), String> {
+        let Some(platform) = &self.platform else { return Ok(()) };
+        let fresh =
+            platform.collateral(clock::now_ms() / 1000).map_err(|fault| fault.to_string())?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
     }
 }
 
 impl Trust {
     pub(crate) fn new(config: &EvidenceConfig) -> Result<Self, String> {
-        let EvidenceConfig::Simulated { roots, image, machine } = config else {
-            let collateral = Arc::default();
-            let roots = TrustRoots::production();
-            return Ok(Self { platform: None, collateral, roots, policy: Arc::new(AnyPeer) });
-        };
-        let now_s = clock::now_ms() / 1000;
-        let pki = DevPki::load_or_generate(roots, now_s).map_err(|fault| fault.to_string())?;
-        let pki = Arc::new(pki);
-        let form = SimulatedPlatformForm {
-            image: image.clone(),
-            number: *machine,
-            ..SimulatedPlatformForm::default()
-        };
-        let platform =
-            SimulatedPlatform::boot(Arc::clone(&pki), form).map_err(|fault| fault.to_string())?;
-        let collateral = Arc::new(Kept::default());
+        match config {
+            EvidenceConfig::None => Ok(Self {
+                provider: None,
+                image: Digest32::ZERO,
+                judge: None,
+                fresh: None,
+                requires_fresh: false,
+                keeper: Arc::new(Simulated { platform: None, current: RwLock::default() }),
+            }),
+            EvidenceConfig::Simulated { roots, image, machine, gpu } => {
+                Self::simulated(roots, image, *machine, *gpu)
+            }
+            EvidenceConfig::Hardware(hardware) => Self::hardware(hardware),
+        }
+    }
+
+    fn simulated(roots: &Path, image: &str, machine: u64, gpu: bool) -> Result<Self, String> {
+        let gpu_nonce = gpu.then(clock::random);
+        let platform = Arc::new(boot(roots, image, machine, gpu_nonce)?);
         // Which image may run is the registry's to say; the role compares with it.
-        let roots = pki.roots();
-        let policy = Policy::tee().with_roots(roots.clone());
-        let source: Arc<dyn CollateralSource> = Arc::clone(&collateral) as _;
-        let policy = AttestedPeer::new(policy, source).map_err(|fault| fault.to_string())?;
-        let trust = Self {
-            platform: Some(Arc::new(platform)),
-            collateral,
-            roots,
-            policy: Arc::new(policy),
+        let mut policy = platform.policy();
+        policy.image_hashes.clear();
+        policy.required.retain(|claim| *claim != cocoon_attest::ClaimKind::Image);
+        check_gpu(&*platform, gpu_nonce, &policy)?;
+        let keeper = Arc::new(Simulated {
+            platform: Some(Arc::clone(&platform)),
+            current: RwLock::default(),
+        });
+        keeper.renew()?;
+        let image = platform.image_hash();
+        Self::judging(Some(platform), image, policy, keeper)
+    }
+
+    fn hardware(config: &HardwareConfig) -> Result<Self, String> {
+        let policy = config.policy()?;
+        let provider = config.provider(&policy)?;
+        let image = match &provider {
+            Some(provider) => hardware::image_of(&**provider)?,
+            None => Digest32::ZERO,
         };
-        trust.renew()?;
-        Ok(trust)
+        let keeper = Arc::new(Ahead::new(config.keeper()?));
+        let trust = Self::judging(provider, image, policy, keeper)?;
+        Ok(Self { requires_fresh: config.fresh == Fresh::Require, ..trust })
+    }
+
+    /// Admits only peers whose fresh evidence shows one of these images, which the root contract
+    /// lists.
+    pub(crate) fn admit_images(&mut self, images: &[[u8; 32]]) -> Result<(), String> {
+        let Some(judge) = self.judge.as_ref().filter(|_| !images.is_empty()) else { return Ok(()) };
+        let policy = judge.current_policy();
+        if policy.mode != PolicyMode::Tee {
+            return Ok(());
+        }
+        let images = images.iter().map(|image| Digest32::from(*image));
+        let source = Arc::new(AtHand(Arc::clone(&self.keeper)));
+        let fresh = AttestedPeer::new(policy.with_images(images), source);
+        self.fresh = Some(fresh.map_err(|fault| fault.to_string())?);
+        Ok(())
+    }
+
+    fn judging(
+        provider: Option<Arc<dyn EvidenceProvider>>,
+        image: Digest32,
+        policy: Policy,
+        keeper: Arc<dyn Keeper>,
+    ) -> Result<Self, String> {
+        let source = Arc::new(AtHand(Arc::clone(&keeper)));
+        let judge = AttestedPeer::new(policy, source).map_err(|fault| fault.to_string())?;
+        let fresh = Some(judge.clone());
+        Ok(Self { provider, image, judge: Some(judge), fresh, keeper, requires_fresh: true })
     }
 
     /// What peers with evidence are judged by.
     pub(crate) fn policy(&self) -> Arc<dyn PeerPolicy> {
-        Arc::clone(&self.policy)
+        match &self.judge {
+            Some(judge) => Arc::new(judge.clone()),
+            None => Arc::new(AnyPeer),
+        }
+    }
+
+    /// The judge of fresh evidence; nothing where peers are not asked for any.
+    pub(crate) fn judge(&self) -> Option<&AttestedPeer> {
+        self.fresh.as_ref()
+    }
+
+    /// Whether a peer that shows no fresh evidence is refused even if it was never known to be
+    /// able to.
+    pub(crate) fn requires_fresh(&self) -> bool {
+        self.requires_fresh
+    }
+
+    /// The same, admitting peers that never showed fresh evidence.
+    #[cfg(test)]
+    pub(crate) fn wishing(self) -> Self {
+        Self { requires_fresh: false, ..self }
+    }
+
+    /// The own TEE.
+    pub(crate) fn provider(&self) -> Option<&Arc<dyn EvidenceProvider>> {
+        self.provider.as_ref()
+    }
+
+    /// Image hash of this machine; zero without a TEE.
+    pub(crate) fn image(&self) -> Digest32 {
+        self.image
+    }
+
+    pub(crate) fn keeper(&self) -> &Arc<dyn Keeper> {
+        &self.keeper
     }
 
     /// What ends the chains of evidence on this network.
     pub(crate) fn roots(&self) -> TrustRoots {
-        self.roots.clone()
+        self.judge
+            .as_ref()
+            .map_or_else(TrustRoots::production, |judge| judge.current_policy().roots)
     }
 
-    /// The collateral of the simulated platform, kept fresh; none without it.
+    /// Collateral without waiting; none where peers are not asked for evidence.
     pub(crate) fn collateral(&self) -> Option<Arc<dyn CollateralSource>> {
-        self.platform.as_ref().map(|_| Arc::clone(&self.collateral) as _)
+        let keeper = Arc::clone(&self.keeper);
+        self.judge.as_ref().map(|_| Arc::new(AtHand(keeper)) as Arc<dyn CollateralSource>)
     }
 
     /// Gets fresh collateral.
     pub(crate) fn renew(&self) -> Result<(), String> {
-        let Some(platform) = &self.platform else { return Ok(()) };
-        let fresh =
-            platform.collateral(clock::now_ms() / 1000).map_err(|fault| fault.to_string())?;
-        *self.collateral.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+        self.keeper.renew()
     }
 
     /// Evidence for a certificate over this key.
     pub(crate) fn evidence(&self, public_key: &[u8; 32]) -> Result<OwnEvidence, String> {
-        let Some(platform) = &self.platform else { return Ok(OwnEvidence::None) };
-        let evidence = platform
+        let Some(provider) = &self.provider else { return Ok(OwnEvidence::None) };
+        let evidence = provider
             .quote(QuoteSubject::CertificateKey(public_key))
             .map_err(|fault| fault.to_string())?;
-        match evidence.tdx_quote {
-            Some(quote) => Ok(OwnEvidence::Tdx { quote }),
-            None => Err("the platform made no TDX quote".into()),
+        match (evidence.tdx_quote, evidence.sev_report, evidence.sev_vcek_pem) {
+            (Some(quote), None, None) => Ok(OwnEvidence::Tdx { quote }),
+            (None, Some(report), Some(vcek_pem)) => Ok(OwnEvidence::Sev { report, vcek_pem }),
+            _ => Err("the platform made neither a TDX quote nor a SEV-SNP report".into()),
         }
     }
+}
+
+/// A keeper as certificates ask for it, without waiting.
+struct AtHand(Arc<dyn Keeper>);
+
+impl CollateralSource for AtHand {
+    fn at_hand(&self, evidence: &PeerEvidence) -> Collateral {
+        self.0.at_hand(evidence)
+    }
+}
+
+/// Checks the GPU of this machine as a peer would, with the nonce that was just drawn for it: a
+/// machine whose GPU does not protect what it computes serves nobody.
+fn check_gpu(
+    provider: &dyn EvidenceProvider,
+    nonce: Option<[u8; 32]>,
+    policy: &Policy,
+) -> Result<(), String> {
+    let Some(nonce) = nonce else { return Ok(()) };
+    let evidence = provider.gpu().ok_or("the machine shows no GPU")?;
+    let now_s = clock::now_ms() / 1000;
+    gpu::check(&evidence, Some(&nonce), &policy.gpu, &policy.roots, now_s)
+        .map(drop)
+        .map_err(|bad| format!("the GPU of this machine: {bad}"))
+}
+
+fn boot(
+    roots: &Path,
+    image: &str,
+    machine: u64,
+    gpu_nonce: Option<[u8; 32]>,
+) -> Result<SimulatedPlatform, String> {
+    let now_s = clock::now_ms() / 1000;
+    let pki = DevPki::load_or_generate(roots, now_s).map_err(|fault| fault.to_string())?;
+    let form = SimulatedPlatformForm {
+        image: image.to_owned(),
+        number: machine,
+        gpu_nonce,
+        ..SimulatedPlatformForm::default()
+    };
+    SimulatedPlatform::boot(Arc::new(pki), form).map_err(|fault| fault.to_string())
 }
 
 /// The image hash of a simulated machine that booted this image, as the registry lists it.
 ///
 /// # Errors
 /// The text says what is wrong with the roots' file.
-pub fn simulated_image_hash(roots: &std::path::Path, image: &str) -> Result<[u8; 32], String> {
-    let now_s = clock::now_ms() / 1000;
-    let pki = DevPki::load_or_generate(roots, now_s).map_err(|fault| fault.to_string())?;
-    let form =
-        SimulatedPlatformForm { image: image.to_owned(), ..SimulatedPlatformForm::default() };
-    let platform =
-        SimulatedPlatform::boot(Arc::new(pki), form).map_err(|fault| fault.to_string())?;
-    Ok(platform.image_hash().0)
+pub fn simulated_image_hash(roots: &Path, image: &str) -> Result<[u8; 32], String> {
+    boot(roots, image, 1, None).map(|platform| platform.image_hash().0)
 }

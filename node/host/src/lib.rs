@@ -8,6 +8,8 @@ pub mod clock;
 pub mod config;
 pub mod dumps;
 pub mod evidence;
+mod guard;
+pub mod hardware;
 pub mod keys;
 pub mod memory;
 pub mod network;
@@ -16,4 +18,6 @@ mod stop;
 pub mod telemetry;
 
 pub use books::{Books, BooksEvent, BooksEvents};
+pub use cocoon_attest::channel::ChannelRole;
+pub use guard::{ServedModel, Subject};
 pub use stop::Stop;

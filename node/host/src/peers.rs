@@ -1,7 +1,7 @@
 //! How a node meets its peers: transport, own key and certificate.
 
 use cocoon_attest::TrustRoots;
-use cocoon_link::{Entry, Route};
+use cocoon_link::{Entry, Guard, Route};
 use cocoon_ratls::{
     Acceptor, AnyPeer, CertificateRequest, CollateralSource, Connector, Credentials,
     CredentialsHolder, NodeKey, Security,
@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use crate::config::ConfigFault;
 use crate::evidence::{EvidenceConfig, Trust};
+use crate::guard::{Able, ChannelGuard, QUOTES_MAX, Subject};
 use crate::{Stop, clock};
 
 /// How far a certificate's start is set back: peers of the reference compare it with their own
@@ -66,6 +68,9 @@ pub enum Admit {
 pub struct Presence {
     credentials: CredentialsHolder,
     trust: Trust,
+    subject: Option<Subject>,
+    able: Able,
+    quotes: Arc<Semaphore>,
 }
 
 impl Presence {
@@ -81,9 +86,32 @@ impl Presence {
         let key = NodeKey::from_seed(seed.expose()).map_err(|fault| fault.to_string())?;
         let trust = Trust::new(evidence)?;
         let credentials = CredentialsHolder::new(certificate(&key, &trust)?);
-        let presence = Self { credentials, trust };
+        let quotes = Arc::new(Semaphore::new(QUOTES_MAX));
+        let presence = Self { credentials, trust, subject: None, able: Able::default(), quotes };
         tokio::spawn(presence.clone().renew_for_ever(key, stop.clone()));
         Ok(presence)
+    }
+
+    /// Shows fresh evidence about `subject` on every direct connection to peers that can, and
+    /// demands theirs. Routes and entries made before do not.
+    ///
+    /// # Errors
+    /// The images to admit contradict the policy: correct the policy.
+    pub fn speaking_for(mut self, subject: Subject) -> Result<Self, String> {
+        self.trust.admit_images(&subject.peer_images)?;
+        Ok(Self { subject: Some(subject), ..self })
+    }
+
+    fn guard(&self, admit: Option<Admit>) -> Option<Arc<dyn Guard>> {
+        let subject = self.subject.clone()?;
+        Some(Arc::new(ChannelGuard {
+            trust: self.trust.clone(),
+            subject,
+            own_key: *self.credentials.current().key().public_key(),
+            peer_role: ChannelGuard::role_of(admit),
+            able: self.able.clone(),
+            quotes: Arc::clone(&self.quotes),
+        }))
     }
 
     async fn renew_for_ever(self, key: NodeKey, stop: Stop) {
@@ -140,7 +168,11 @@ impl Presence {
             Transport::Direct => {
                 let mut connector = Connector::new(self.security(Admit::Attested));
                 connector.work_bits_max = work_bits_max;
-                Route::Direct(Box::new(connector))
+                let connector = Box::new(connector);
+                match self.guard(None) {
+                    Some(guard) => Route::Attested { connector, guard },
+                    None => Route::Direct(connector),
+                }
             }
             Transport::Router(socks) => Route::Router { socks: *socks },
             Transport::Plain => Route::Plain,
@@ -154,7 +186,11 @@ impl Presence {
             Transport::Direct => {
                 let mut acceptor = Acceptor::new(self.security(admit));
                 acceptor.work_bits = work_bits;
-                Entry::Direct(Box::new(acceptor))
+                let acceptor = Box::new(acceptor);
+                match self.guard(Some(admit)) {
+                    Some(guard) => Entry::Attested { acceptor, guard },
+                    None => Entry::Direct(acceptor),
+                }
             }
             Transport::Router(_) => Entry::Router,
             Transport::Plain => Entry::Plain,

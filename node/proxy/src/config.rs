@@ -29,6 +29,9 @@ pub struct ProxyConfig {
     pub transport: Transport,
     /// Which evidence this node shows and demands.
     pub evidence: EvidenceConfig,
+    /// Addresses at which peers reach this proxy, `ip:port`. A peer that was led here from another
+    /// one is refused. Empty does not check, for proxies behind a translator of addresses.
+    pub public_addresses: Vec<String>,
     /// Proof of work demanded of every peer that comes directly, bits.
     pub work_bits: u8,
     /// Registry of a network without a chain; empty on a chain.
@@ -90,6 +93,7 @@ impl Default for ProxyConfig {
             listen_clients: SocketAddr::from(([0, 0, 0, 0], 11_002)),
             transport: Transport::Direct,
             evidence: EvidenceConfig::None,
+            public_addresses: Vec::new(),
             work_bits: 20,
             network_file: PathBuf::new(),
             chain: ChainConfig::default(),

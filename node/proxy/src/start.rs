@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_contract::address::{self, ProxyIdentity};
 use cocoon_host::peers::{Admit, Presence, Transport};
-use cocoon_host::{Books, BooksEvent, Stop, clock, keys};
+use cocoon_host::{Books, BooksEvent, ChannelRole, Stop, Subject, clock, keys};
 use cocoon_ledger::Record;
 use cocoon_link::{LinkSettings, Links, Listener, PortLimits};
-use cocoon_role_proxy::{ChainMode, Identity, Proxy, Settings};
-use cocoon_units::Secret;
+use cocoon_role_proxy::{ChainMode, Identity, Proxy, Settings, StartFault};
+use cocoon_units::{PublicKey, Secret};
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -71,6 +72,7 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
     let root = Arc::clone(&ground.root);
     let seed = proxy_key(&config)?;
     let (machine, (books, mut disk)) = open_books(&config, &checked, &ground, &seed)?;
+    let subject = subject(&config, &checked, &root, &seed)?;
     let (events_in, events) = mpsc::channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), events_in);
     // The chain is needed until what runs has ended.
@@ -82,8 +84,9 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
     let mut turn = Turn::new(machine, books, links.clone(), root, side, config.journal_bytes_max);
     turn.begin(&mut disk).await?;
     let tls_key = keys::load_or_make(&config.data_dir.join("tls.key"))?;
-    let presence =
-        Presence::start(&tls_key, &config.evidence, &stop).map_err(RunFault::Certificate)?;
+    let presence = Presence::start(&tls_key, &config.evidence, &stop)
+        .and_then(|presence| presence.speaking_for(subject))
+        .map_err(RunFault::Certificate)?;
     let ports = Ports { links: &links, presence: &presence, config: &config };
     let workers =
         ports.open(config.listen_workers, turn::WORKERS, Admit::Attested, "workers").await?;
@@ -114,6 +117,26 @@ fn proxy_key(config: &ProxyConfig) -> Result<Secret<[u8; 32]>, RunFault> {
         Some(key) => Ok(key.clone()),
         None => Ok(keys::load_or_make(&config.data_dir.join("proxy.key"))?),
     }
+}
+
+/// What this proxy states over its connections: its contract's address stands for it.
+fn subject(
+    config: &ProxyConfig,
+    checked: &Checked,
+    root: &cocoon_contract::root::RootState,
+    seed: &Secret<[u8; 32]>,
+) -> Result<Subject, RunFault> {
+    let key = SigningKey::from_bytes(seed.expose());
+    let public_key = PublicKey(key.verifying_key().to_bytes());
+    let identity = ProxyIdentity { owner: checked.owner, public_key, root: checked.root };
+    let contract = address::proxy(&identity, &root.network).map_err(StartFault::Address)?;
+    let checks = config.check_worker_images || !config.is_test;
+    let peer_images = root.worker_hashes.iter().filter(|_| checks).map(|hash| hash.0).collect();
+    Ok(Subject {
+        peer_images,
+        addresses: config.public_addresses.clone(),
+        ..Subject::new(ChannelRole::Proxy, config.is_testnet, checked.root, contract.hash)
+    })
 }
 
 /// The journal, and what it reports.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cocoon_attest::{Collateral, CollateralNeed, PeerEvidence};
-use cocoon_evidence::collateral::{CollateralStore, MakerServices, PlainHttp, StoreLimits};
+use cocoon_evidence::collateral::{CollateralStore, MakerServices, StoreLimits, WebHttp};
 use cocoon_host::clock;
 use cocoon_ratls::CollateralSource;
 
@@ -23,16 +23,20 @@ struct Shelf {
 /// Fetches what a peer's platform needs. The first peer of a platform cannot be judged yet; its
 /// next attempt can.
 pub(crate) struct Fetched {
-    store: Arc<CollateralStore<MakerServices<PlainHttp>>>,
+    store: Arc<CollateralStore<MakerServices<WebHttp>>>,
     shelf: Arc<Mutex<Shelf>>,
 }
 
 impl Fetched {
     /// Fetches from the service at `url`.
-    pub(crate) fn new(url: &str) -> Self {
-        let services = MakerServices::new(PlainHttp, url, url);
+    ///
+    /// # Errors
+    /// The cryptographic library failed.
+    pub(crate) fn new(url: &str) -> Result<Self, String> {
+        let http = WebHttp::new().map_err(|fault| fault.to_string())?;
+        let services = MakerServices::new(http, url, url);
         let store = Arc::new(CollateralStore::new(services, StoreLimits::default()));
-        Self { store, shelf: Arc::default() }
+        Ok(Self { store, shelf: Arc::default() })
     }
 
     fn fetch(&self, need: &CollateralNeed) {

@@ -141,7 +141,7 @@ pub async fn start(config: &RouterConfig, stop: &Stop) -> Result<Running, RunFau
     let collateral: Arc<dyn CollateralSource> = match presence.collateral() {
         Some(simulated) => simulated,
         None if config.collateral_url.is_empty() => Arc::new(cocoon_attest::Collateral::default()),
-        None => Arc::new(Fetched::new(&config.collateral_url)),
+        None => Arc::new(Fetched::new(&config.collateral_url).map_err(RunFault::Certificate)?),
     };
     let mut judges = Judges::new(table, presence.roots(), collateral);
     let mut listening = Vec::with_capacity(config.ports.len());

@@ -2,6 +2,7 @@
 //! 3.8). The work is the configured script's; the node checks the name and waits.
 
 use cocoon_contract::cell::Hash;
+use cocoon_host::ServedModel;
 use cocoon_units::ModelName;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -44,13 +45,21 @@ pub(crate) struct ModelChange {
     allowed: Option<BTreeSet<Hash>>,
     weights: Weights,
     running: bool,
+    /// What the worker states over its connections.
+    served: ServedModel,
 }
 
 impl ModelChange {
     /// An empty path is no script.
     pub(crate) fn new(script: &Path, allowed: Option<BTreeSet<Hash>>, weights: Weights) -> Self {
         let script = Some(script.to_owned()).filter(|path| !path.as_os_str().is_empty());
-        Self { script, allowed, weights, running: false }
+        let served = ServedModel::default();
+        Self { script, allowed, weights, running: false, served }
+    }
+
+    /// Tells the worker's connections which model they are to state.
+    pub(crate) fn stating(self, served: ServedModel) -> Self {
+        Self { served, ..self }
     }
 
     /// The bytes that are served.
@@ -70,6 +79,11 @@ impl ModelChange {
             return Err(ModelFault::Busy);
         }
         Ok((script, name))
+    }
+
+    /// Another model is served from now on.
+    pub(crate) fn serves(&self, model: &ModelName) {
+        self.served.set(model.as_str());
     }
 
     /// The script has ended.

@@ -6,7 +6,9 @@ use cocoon_contract::root::RootState;
 use cocoon_host::chain::{RootFault, WalletFault};
 use cocoon_host::config::ConfigFault;
 use cocoon_host::peers::Presence;
-use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys, network};
+use cocoon_host::{
+    Books, BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network,
+};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
 use cocoon_role_worker::Identity;
 use cocoon_settle::{SettleLog, SettleRecord};
@@ -95,8 +97,16 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
     let (channels, settled, books, book_events) = open_books(&config.data_dir)?;
 
-    let presence =
-        Presence::start(&key, &config.evidence, stop).map_err(WorkerFault::Certificate)?;
+    let own_id = checked.owner.hash;
+    let mut subject = Subject::new(ChannelRole::Worker, config.is_testnet, checked.root, own_id);
+    if config.check_proxy_images || !config.is_test {
+        subject.peer_images = root.proxy_hashes.iter().map(|hash| hash.0).collect();
+    }
+    let served = subject.model.clone();
+    served.set(checked.model.as_str());
+    let presence = Presence::start(&key, &config.evidence, stop)
+        .and_then(|presence| presence.speaking_for(subject))
+        .map_err(WorkerFault::Certificate)?;
     let (sender, events) = channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), sender);
     let route = presence.route(&config.transport, config.work_bits_max);
@@ -115,7 +125,8 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let checks = config.check_proxy_images || !config.is_test;
     let models = checks.then(|| root.model_hashes.clone());
     let weights_events = weights.watch();
-    let model_change = ModelChange::new(&config.change_model_script, models, weights);
+    let model_change =
+        ModelChange::new(&config.change_model_script, models, weights).stating(served);
     let kept_books = (channels, books, Compaction::above(config.journal_bytes_max));
     let standing = watch::Sender::new(Standing::default());
     if let Some(ground) = ground {

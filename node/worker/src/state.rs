@@ -410,6 +410,7 @@ impl State {
             Err(fault) => return self.refuse_model(changed.conn, changed.query, fault),
         };
         tracing::info!(model = model.as_str(), "model changed; meeting the proxies again");
+        self.model_change.serves(&model);
         self.identity.model = model;
         let data = tl::encode(&worker::ChangedModel {});
         self.send(changed.conn, vec![Command::Answer { id: changed.query, data }]);

@@ -33,6 +33,7 @@ impl<F: FnMut() -> (Local, Nonce)> Renewing for F {
 pub struct Standing {
     current: Handshake,
     running: bool,
+    began_ms: u64,
     deadline_ms: u64,
     /// Until when the peer's evidence counts; nothing while there is none.
     until_ms: Option<u64>,
@@ -45,7 +46,14 @@ impl Standing {
         let (local, nonce) = renewing.begin();
         let (current, effects) = Handshake::start(local, nonce);
         let deadline_ms = now_ms.saturating_add(HANDSHAKE_LIMIT_MS);
-        let standing = Self { current, running: true, deadline_ms, until_ms: None, renew_ms: None };
+        let standing = Self {
+            current,
+            running: true,
+            began_ms: now_ms,
+            deadline_ms,
+            until_ms: None,
+            renew_ms: None,
+        };
         (standing, effects)
     }
 
@@ -60,6 +68,10 @@ impl Standing {
         renewing: &mut dyn Renewing,
         now_ms: u64,
     ) -> Result<Vec<Effect>, HandshakeFault> {
+        // A quote is dear: a peer that asks for one after the other has to go.
+        if !self.running && now_ms.saturating_sub(self.began_ms) < RENEWAL_PAUSE_MS / 2 {
+            return Err(HandshakeFault::OutOfOrder { what: "a hello so soon after the last" });
+        }
         let mut effects = if self.running { Vec::new() } else { self.begin(renewing, now_ms) };
         effects.extend(self.current.receive(bytes, exporter, now_ms)?);
         Ok(self.settle(effects))
@@ -128,6 +140,7 @@ impl Standing {
         let (current, effects) = Handshake::start(local, nonce);
         self.current = current;
         self.running = true;
+        self.began_ms = now_ms;
         self.deadline_ms = now_ms.saturating_add(HANDSHAKE_LIMIT_MS);
         effects
     }

@@ -1,5 +1,6 @@
 //! Collateral: fetched, kept as long as its own dates allow, refused when stale.
 
+mod disk;
 mod http;
 mod service;
 mod store;
@@ -11,7 +12,8 @@ use cocoon_attest::{Collateral, CollateralNeed};
 
 use crate::fault::EvidenceFault;
 
-pub use http::{ANSWER_LIMIT, HttpAnswer, HttpGet, PlainHttp};
+pub use disk::KeptOnDisk;
+pub use http::{ANSWER_LIMIT, HttpAnswer, HttpGet, WebHttp};
 pub use service::{AMD_KDS_URL, INTEL_PCS_URL, MakerServices};
 pub use store::{CollateralStore, StoreLimits};
 

@@ -94,6 +94,23 @@ impl<S: CollateralSource> CollateralStore<S> {
         }
     }
 
+    /// Returns what is at hand and counts at `now_ms`, without waiting for anything.
+    pub fn peek(&self, need: &CollateralNeed, now_ms: u64) -> Option<Arc<Collateral>> {
+        if *need == CollateralNeed::Nothing {
+            return Some(Arc::default());
+        }
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Arc::clone(&slots.by_need.get(need)?.1);
+        drop(slots);
+        let kept = slot.try_lock().ok()?.collateral.clone()?;
+        kept.dates(now_ms / 1000).is_ok().then_some(kept)
+    }
+
+    /// The source behind the store.
+    pub(super) fn source(&self) -> &S {
+        &self.source
+    }
+
     /// Puts in a snapshot, such as one shipped with an image.
     ///
     /// # Errors

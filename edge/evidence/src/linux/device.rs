@@ -55,6 +55,9 @@ pub struct TdxDevice<Q = VsockQuotingService> {
 }
 
 impl TdxDevice<VsockQuotingService> {
+    /// Where the kernel offers it.
+    pub const PATH: &str = DEVICE;
+
     /// Returns the device of this machine; it is opened for each quote.
     #[must_use]
     pub fn new() -> Self {

@@ -11,6 +11,7 @@ use super::misbehave::Misbehave;
 use super::pki::{DevPki, GPU_ROOT, LIFE_S};
 use super::x509::{CertificateForm, certificate, pem};
 use crate::fault::EvidenceFault;
+use crate::gpu::GpuProvider;
 
 const DRIVER: &str = "590.10.01";
 const VBIOS: [u8; 8] = [0x00, 0x9f, 0x00, 0x96, 0x01, 0x00, 0x00, 0x00];
@@ -78,6 +79,28 @@ impl GpuMachine {
             developer: lie == Some(Misbehave::GpuDeveloperMode),
         };
         Ok(GpuEvidence { report, chain_pem: self.chain_pem.clone().into_bytes(), mode })
+    }
+}
+
+/// A simulated GPU, as a machine's boot asks it.
+pub struct SimulatedGpu {
+    machine: GpuMachine,
+    lie: Option<Misbehave>,
+}
+
+impl SimulatedGpu {
+    /// Makes the GPU of this number, which tells this lie.
+    ///
+    /// # Errors
+    /// The cryptographic library failed.
+    pub fn new(pki: &DevPki, number: u64, lie: Option<Misbehave>) -> Result<Self, EvidenceFault> {
+        Ok(Self { machine: GpuMachine::new(pki, number)?, lie })
+    }
+}
+
+impl GpuProvider for SimulatedGpu {
+    fn evidence(&self, nonce: [u8; 32]) -> Result<GpuEvidence, EvidenceFault> {
+        self.machine.evidence(nonce, self.lie)
     }
 }
 

@@ -16,6 +16,7 @@ mod snp;
 mod tdx;
 mod x509;
 
+pub use gpu::SimulatedGpu;
 pub use misbehave::Misbehave;
 pub use pki::DevPki;
 pub use platform::{SimulatedPlatform, SimulatedPlatformForm};

@@ -26,6 +26,7 @@ async fn peers_are_admitted_by_image_and_programs_are_told() {
                     roots: roots.clone(),
                     image: "worker".to_owned(),
                     machine: 1,
+                    gpu: false,
                 };
                 both.0.policies.insert("listed".to_owned(), listed(image));
                 both.0.ports.iter_mut().for_each(|port| "listed".clone_into(&mut port.policy));

@@ -409,7 +409,8 @@ impl Plan {
     }
 
     fn evidence(&self, image: &str, machine: u64) -> EvidenceConfig {
-        EvidenceConfig::Simulated { roots: self.roots(), image: image.to_owned(), machine }
+        let gpu = image == WORKER_IMAGE;
+        EvidenceConfig::Simulated { roots: self.roots(), image: image.to_owned(), machine, gpu }
     }
 
     /// A simulated image's hash as the registry writes it.

@@ -1,0 +1,89 @@
+//! What passes around the attested handshake.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use bytes::Bytes;
+use cocoon_session::{Arrival, Event, Fault, Passage};
+use cocoon_wire::cocoon::{self, ATTESTED_CHANNEL, Attest, CancelQuery};
+use cocoon_wire::tl::{Blob, encode};
+use cocoon_wire::{client, worker};
+
+fn asked() -> Bytes {
+    encode(&client::ConnectToProxy::default()).into()
+}
+
+fn answered() -> Bytes {
+    encode(&worker::ConnectedToProxy::default()).into()
+}
+
+fn with_bit(data: &Bytes) -> Bytes {
+    let mut data = data.to_vec();
+    cocoon::announce(&mut data, ATTESTED_CHANNEL);
+    data.into()
+}
+
+fn attest() -> Event {
+    Event::Message(encode(&Attest { data: Blob(b"hello") }).into())
+}
+
+fn message() -> Event {
+    Event::Message(encode(&CancelQuery::default()).into())
+}
+
+#[test]
+fn both_sides_begin_after_the_introductions_and_nothing_passes_before_the_end() {
+    let (mut dialling, mut dialled) = (Passage::default(), Passage::default());
+    let query = dialling.asks(asked());
+    assert_eq!(query, with_bit(&asked()));
+    let event = Event::Query { id: 1, data: query };
+    assert_eq!(dialled.arrives(event.clone()), Arrival::Pass(event));
+    // An answer to something else begins nothing.
+    let other: Bytes = encode(&CancelQuery::default()).into();
+    assert_eq!(dialled.answers(other.clone()), (other, false));
+    let (answer, begins) = dialled.answers(answered());
+    assert_eq!((&answer, begins, dialled.is_closed()), (&with_bit(&answered()), true, true));
+    let event = Event::Answer { id: 1, data: answer };
+    assert_eq!(dialling.arrives(event.clone()), Arrival::Begin(event));
+    for side in [&mut dialling, &mut dialled] {
+        assert!(side.is_closed());
+        assert_eq!(side.arrives(attest()), Arrival::Attest(Bytes::from_static(b"hello")));
+        assert_eq!(side.arrives(message()), Arrival::Early(message()));
+        let closed = Event::Closed(Fault::PeerClosed);
+        assert_eq!(side.arrives(closed.clone()), Arrival::Pass(closed));
+        side.stands();
+        assert!(!side.is_closed());
+        assert_eq!(side.arrives(message()), Arrival::Pass(message()));
+        // Evidence is renewed later.
+        assert_eq!(side.arrives(attest()), Arrival::Attest(Bytes::from_static(b"hello")));
+    }
+}
+
+#[test]
+fn a_peer_without_the_addition_is_told_apart_and_never_sees_it() {
+    let mut dialling = Passage::default();
+    let event = Event::Answer { id: 1, data: answered() };
+    assert_eq!(dialling.arrives(event.clone()), Arrival::Without(event));
+    let mut dialled = Passage::default();
+    let event = Event::Query { id: 1, data: asked() };
+    assert_eq!(dialled.arrives(event.clone()), Arrival::Without(event));
+    let (_, begins) = dialled.answers(answered());
+    assert!(!begins);
+    for mut side in [dialling, dialled, Passage::default()] {
+        assert!(!side.is_closed());
+        assert_eq!(side.arrives(attest()), Arrival::Misplaced);
+    }
+}
+
+#[test]
+fn the_first_introduction_counts() {
+    let mut dialled = Passage::default();
+    let able = Event::Query { id: 1, data: with_bit(&asked()) };
+    let stripped = Event::Query { id: 2, data: asked() };
+    assert_eq!(dialled.arrives(able.clone()), Arrival::Pass(able.clone()));
+    assert_eq!(dialled.arrives(stripped.clone()), Arrival::Pass(stripped.clone()));
+    assert!(dialled.answers(answered()).1);
+    let mut dialled = Passage::default();
+    assert_eq!(dialled.arrives(stripped.clone()), Arrival::Without(stripped));
+    assert_eq!(dialled.arrives(able.clone()), Arrival::Pass(able));
+    assert!(!dialled.answers(answered()).1);
+}

@@ -1,0 +1,322 @@
+//! What a node states about itself over its connections, and how it judges fresh evidence.
+
+use cocoon_attest::channel::{
+    Announcement, ChannelRole, Demand, Dialled, HandshakeFault, Local, Nonce, Offer, Statement,
+};
+use cocoon_attest::{
+    Collateral, CollateralNeed, Digest32, EvidenceBundle, PeerEvidence, PeerVerdicts, Policy,
+    Verdict, verify,
+};
+use cocoon_link::{Facing, Guard, Judgement, Later};
+use cocoon_units::Address;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::Semaphore;
+
+use crate::clock;
+use crate::evidence::Trust;
+use crate::peers::Admit;
+
+/// How long a statement counts; the peer asks for a new one when half of it is over.
+const STATEMENT_LIFE_S: u64 = 3_600;
+
+/// Most quotes at once.
+pub(crate) const QUOTES_MAX: usize = 4;
+
+/// Most peers that are remembered as able to attest.
+const ABLE_MAX: usize = 10_000;
+
+/// TON's global id of the main network and of the test network.
+const NETWORK_IDS: [i32; 2] = [-239, -3];
+
+/// Who a node is, as it states over every connection.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// What it is to its peers.
+    pub role: ChannelRole,
+    /// TON's test network.
+    pub is_testnet: bool,
+    /// The root contract.
+    pub root: Address,
+    /// Hash part of its own contract's or owner's address.
+    pub own_id: [u8; 32],
+    /// Digest of the keys it uses for anything else; zero for none.
+    pub keyset: [u8; 32],
+    /// Addresses at which peers reach it; empty when it does not know them.
+    pub addresses: Vec<String>,
+    /// The model it serves now.
+    pub model: ServedModel,
+    /// Image hashes of the root contract that its peers may have; empty does not look at them.
+    pub peer_images: Vec<[u8; 32]>,
+}
+
+impl Subject {
+    /// A node that serves no model, has no other keys and does not know its addresses.
+    #[must_use]
+    pub fn new(role: ChannelRole, is_testnet: bool, root: Address, own_id: [u8; 32]) -> Self {
+        let (keyset, model) = ([0; 32], ServedModel::default());
+        let (addresses, peer_images) = (Vec::new(), Vec::new());
+        Self { role, is_testnet, root, own_id, keyset, addresses, model, peer_images }
+    }
+}
+
+/// The model that a worker serves, shared between the worker and what it states. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct ServedModel(Arc<RwLock<Digest32>>);
+
+impl ServedModel {
+    /// States this model from now on: the full name with commit and root hash.
+    pub fn set(&self, name: &str) {
+        let digest = Digest32::sha256(&[name.as_bytes()]);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = digest;
+    }
+
+    fn digest(&self) -> Digest32 {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Peers that showed fresh evidence before, by key and by address: whoever takes the offer away
+/// from them is somebody in between.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Able(Arc<Mutex<BTreeSet<Vec<u8>>>>);
+
+impl Able {
+    fn names(facing: &Facing) -> impl Iterator<Item = Vec<u8>> {
+        let key = facing.identity.public_key.map(|key| key.to_vec());
+        let address = facing.dialled.map(|address| address.to_string().into_bytes());
+        [key, address].into_iter().flatten()
+    }
+
+    fn contains(&self, facing: &Facing) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::names(facing).any(|name| known.contains(&name))
+    }
+
+    /// When it is full the least in order gives way, which says nothing about its age: whoever
+    /// wants to push a peer out has to pass verification thousands of times.
+    fn remember(&self, facing: &Facing) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(Self::names(facing));
+        while known.len() > ABLE_MAX {
+            known.pop_first();
+        }
+    }
+}
+
+/// Attests on the connections of one route or port.
+#[derive(Debug)]
+pub(crate) struct ChannelGuard {
+    pub(crate) trust: Trust,
+    pub(crate) subject: Subject,
+    pub(crate) own_key: [u8; 32],
+    pub(crate) peer_role: ChannelRole,
+    pub(crate) able: Able,
+    /// Strangers make us quote; a TEE does so tens of times a second.
+    pub(crate) quotes: Arc<Semaphore>,
+}
+
+impl ChannelGuard {
+    /// The role of peers that come to a port, or of those that are dialled.
+    pub(crate) fn role_of(admit: Option<Admit>) -> ChannelRole {
+        match admit {
+            None => ChannelRole::Proxy,
+            Some(Admit::Attested) => ChannelRole::Worker,
+            Some(Admit::Anybody) => ChannelRole::Client,
+        }
+    }
+
+    fn demand(&self, facing: &Facing) -> Demand {
+        match self.peer_role {
+            // Clients prove nothing about their machines.
+            ChannelRole::Client => Demand::Nothing,
+            _ if self.trust.judge().is_none() => Demand::Nothing,
+            _ if self.trust.requires_fresh() || self.able.contains(facing) => Demand::Always,
+            _ => Demand::IfAble,
+        }
+    }
+
+    /// Addresses at which peers may have reached this port. On loopback nobody translates them.
+    fn addresses(&self, facing: &Facing) -> Vec<String> {
+        let reached = facing.reached.filter(|address| address.ip().is_loopback());
+        match reached {
+            Some(address) if self.subject.addresses.is_empty() => vec![address.to_string()],
+            _ => self.subject.addresses.clone(),
+        }
+    }
+
+    fn announcement(&self) -> Option<Announcement> {
+        let provider = self.trust.provider()?;
+        Some(Announcement {
+            own_id: Digest32::from(self.subject.own_id),
+            keyset: Digest32::from(self.subject.keyset),
+            image: self.trust.image(),
+            model: self.subject.model.digest(),
+            gpu: provider.gpu().map(|gpu| gpu.digest()).unwrap_or_default(),
+            // No chain is followed here that could give a recent block.
+            beacon: Digest32::ZERO,
+            not_after_s: clock::now_ms() / 1000 + STATEMENT_LIFE_S,
+        })
+    }
+}
+
+impl Guard for ChannelGuard {
+    fn begin(&self, facing: &Facing) -> (Local, Nonce) {
+        let [mainnet, testnet] = NETWORK_IDS;
+        let dialled = match facing.dialled {
+            Some(address) => Dialled::ByUs(address.to_string()),
+            None => Dialled::ByPeer { ours: self.addresses(facing) },
+        };
+        let local = Local {
+            role: self.subject.role,
+            peer_role: self.peer_role,
+            own_key: Some(self.own_key),
+            peer_key: facing.identity.public_key,
+            network_id: if self.subject.is_testnet { testnet } else { mainnet },
+            root_contract: Digest32::from(self.subject.root.hash),
+            dialled,
+            announcement: self.announcement(),
+            demand: self.demand(facing),
+            wanted_id: None,
+        };
+        (local, clock::random())
+    }
+
+    fn quote(&self, statement: Box<Statement>) -> Later<Option<Offer>> {
+        let Some(provider) = self.trust.provider().cloned() else {
+            return Box::pin(std::future::ready(None));
+        };
+        let quotes = Arc::clone(&self.quotes);
+        Box::pin(async move {
+            let _permit = quotes.acquire_owned().await.ok()?;
+            // A quote takes a platform tens of milliseconds.
+            let offered = tokio::task::spawn_blocking(move || provider.offer(&statement)).await;
+            match offered {
+                Ok(Ok(offer)) => Some(offer),
+                Ok(Err(fault)) => {
+                    tracing::error!(%fault, "the TEE gave no evidence");
+                    None
+                }
+                Err(fault) => {
+                    tracing::error!(%fault, "the TEE gave no evidence");
+                    None
+                }
+            }
+        })
+    }
+
+    fn judge(&self, _facing: &Facing, evidence: Box<PeerEvidence>) -> Later<Judgement> {
+        let judge = self.trust.judge().cloned();
+        let keeper = Arc::clone(self.trust.keeper());
+        Box::pin(async move {
+            let Some(judge) = judge else { return unasked() };
+            // What cannot even be read needs no collateral to be refused.
+            let need = CollateralNeed::of(&evidence).unwrap_or(CollateralNeed::Nothing);
+            let collateral = keeper.find(need).await;
+            let judged_ms = clock::now_ms();
+            let verdict = judge.verdict(&evidence, &collateral, judged_ms);
+            let policy = judge.current_policy();
+            let evidence = *evidence;
+            let bundle = EvidenceBundle { evidence, collateral, policy, judged_ms };
+            Judgement { verdict, bundle: Some(Arc::new(bundle)) }
+        })
+    }
+
+    fn settled(
+        &self,
+        facing: &Facing,
+        address: &str,
+        judged: Option<Judgement>,
+    ) -> Result<PeerVerdicts, HandshakeFault> {
+        let by_certificate = facing.identity.verdict.clone();
+        let (verdict, bundle) = match judged {
+            Some(Judgement { verdict, bundle }) => {
+                if let Some(certificate) = &by_certificate {
+                    same_machine(certificate, &verdict)?;
+                }
+                self.able.remember(facing);
+                (Arc::new(verdict), bundle)
+            }
+            None if self.demand(facing) == Demand::Always => {
+                return Err(HandshakeFault::Downgraded);
+            }
+            None => (by_certificate.unwrap_or_else(|| Arc::new(unasked().verdict)), None),
+        };
+        let dialled = || facing.dialled.map(|address| address.to_string()).unwrap_or_default();
+        Ok(PeerVerdicts {
+            role: self.peer_role,
+            address: if address.is_empty() { dialled() } else { address.to_owned() },
+            public_key: facing.identity.public_key.map(hex::encode).unwrap_or_default(),
+            verdict,
+            bundle,
+        })
+    }
+}
+
+/// Fresh evidence has to come from the machine that the certificate shows: the roles have checked
+/// the image of that one.
+fn same_machine(certificate: &Verdict, fresh: &Verdict) -> Result<(), HandshakeFault> {
+    let differ = |what| Err(HandshakeFault::OtherMachine { what });
+    if certificate.platform != fresh.platform {
+        return differ("platform");
+    }
+    // What a log leaves out of the image hash stands in the registers of both.
+    if certificate.measurement != fresh.measurement {
+        return differ("image");
+    }
+    Ok(())
+}
+
+/// The verdict where nothing is asked: every claim is "not claimed".
+fn unasked() -> Judgement {
+    let (nothing, policy) = (PeerEvidence::default(), Policy::any());
+    let verdict = verify(&nothing, &Collateral::default(), &policy, clock::now_ms());
+    Judgement { verdict, bundle: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::EvidenceConfig;
+    use cocoon_link::PeerIdentity;
+
+    #[test]
+    fn bits_stripped_from_a_peer_that_was_able_before() {
+        let roots = tempfile::tempdir().unwrap();
+        let evidence = EvidenceConfig::Simulated {
+            roots: roots.path().join("roots"),
+            image: "worker".to_owned(),
+            machine: 1,
+            gpu: false,
+        };
+        let subject = Subject::new(ChannelRole::Worker, true, Address::new(0, [5; 32]), [6; 32]);
+        let guard = |trust: Trust| ChannelGuard {
+            trust,
+            subject: subject.clone(),
+            own_key: [1; 32],
+            peer_role: ChannelRole::Proxy,
+            able: Able::default(),
+            quotes: Arc::new(Semaphore::new(1)),
+        };
+        let facing = |key, port: u16| Facing {
+            dialled: Some(([192, 0, 2, 1], port).into()),
+            reached: None,
+            identity: PeerIdentity::of_key([key; 32]),
+        };
+        let strict = guard(Trust::new(&evidence).unwrap());
+        let refused = strict.settled(&facing(2, 1), "", None).unwrap_err();
+        assert_eq!(refused, HandshakeFault::Downgraded);
+        let lax = guard(Trust::new(&evidence).unwrap().wishing());
+        // A node of the reference: admitted, and the verdict says what is missing.
+        let known = lax.settled(&facing(2, 1), "", None).unwrap();
+        assert!(!known.is_fresh());
+        assert_eq!(lax.begin(&facing(2, 1)).0.demand, Demand::IfAble);
+        // Once it has shown fresh evidence it has to, by its key and by its address.
+        lax.settled(&facing(2, 1), "192.0.2.1:1", Some(unasked())).unwrap();
+        for again in [facing(2, 9), facing(9, 1)] {
+            assert_eq!(lax.settled(&again, "", None).unwrap_err(), HandshakeFault::Downgraded);
+            assert_eq!(lax.begin(&again).0.demand, Demand::Always);
+        }
+        assert!(lax.settled(&facing(9, 9), "", None).is_ok());
+    }
+}

@@ -1,0 +1,268 @@
+//! Evidence of real machines: which TEE this one has, where collateral comes from, what peers
+//! are judged by.
+
+use cocoon_attest::gpu::{self, GpuEvidence};
+use cocoon_attest::{Collateral, CollateralNeed, Digest32, PeerEvidence, Policy};
+use cocoon_evidence::EvidenceProvider;
+use cocoon_evidence::collateral::{
+    AMD_KDS_URL, CollateralStore, INTEL_PCS_URL, KeptOnDisk, MakerServices, StoreLimits, WebHttp,
+};
+use cocoon_evidence::gpu::GpuProvider as _;
+use cocoon_evidence::linux::{ConfigfsTsm, Nvml, TdxDevice};
+use cocoon_link::Later;
+use cocoon_ratls::CollateralSource;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+use crate::clock;
+use crate::evidence::Keeper;
+
+/// Most fetches at once for peers that are still in their TLS handshake.
+const FETCHES_MAX: usize = 16;
+
+/// Which TEE this machine has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tee {
+    /// Whatever the kernel offers: configfs for TDX and SEV-SNP, otherwise the older TDX device.
+    /// A machine that offers nothing does not start.
+    #[default]
+    Auto,
+    /// The kernel's configfs, TDX or SEV-SNP.
+    ConfigfsTsm,
+    /// The older TDX device, with the quoting service of the host.
+    TdxDevice,
+    /// None: a client's machine, which verifies others and shows nothing itself.
+    None,
+}
+
+/// Whether peers have to show fresh evidence over the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fresh {
+    /// When they can. A peer that could before has to; of others the verdict says
+    /// "freshness: not claimed".
+    #[default]
+    IfAble,
+    /// Always: nodes of the reference are refused.
+    Require,
+}
+
+/// Evidence of real hardware.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HardwareConfig {
+    /// Which TEE this machine has.
+    pub tee: Tee,
+    /// Whether peers have to show fresh evidence.
+    pub fresh: Fresh,
+    /// Whether the machine has an NVIDIA GPU in confidential mode, which is checked at boot with a
+    /// fresh nonce by the profiles of the policy. A machine whose GPU does not pass does not start.
+    pub gpu: bool,
+    /// Intel's service for collateral, or a PCCS; without a path.
+    pub intel_url: String,
+    /// AMD's service for collateral, or a cache of it; without a path.
+    pub amd_url: String,
+    /// Where collateral is kept over restarts; empty keeps none.
+    pub collateral_dir: PathBuf,
+    /// What is accepted, in TOML, with dates; empty takes the strict rules without dates. The image
+    /// hashes of the root contract are added to it.
+    pub policy_file: PathBuf,
+    /// The VCEK certificate of this machine (PEM), where its host does not hand it over.
+    pub vcek_file: PathBuf,
+}
+
+impl Default for HardwareConfig {
+    fn default() -> Self {
+        Self {
+            tee: Tee::Auto,
+            fresh: Fresh::IfAble,
+            gpu: false,
+            intel_url: INTEL_PCS_URL.to_owned(),
+            amd_url: AMD_KDS_URL.to_owned(),
+            collateral_dir: PathBuf::new(),
+            policy_file: PathBuf::new(),
+            vcek_file: PathBuf::new(),
+        }
+    }
+}
+
+impl HardwareConfig {
+    /// Finds the TEE of this machine, and checks its GPU by `policy`.
+    pub(crate) fn provider(
+        &self,
+        policy: &Policy,
+    ) -> Result<Option<Arc<dyn EvidenceProvider>>, String> {
+        let device = Path::new(TdxDevice::PATH);
+        match self.tee {
+            Tee::None if self.gpu => Err("gpu = true needs a TEE that vouches for it".to_owned()),
+            Tee::None => Ok(None),
+            Tee::ConfigfsTsm => self.configfs(policy).map(Some),
+            Tee::TdxDevice => self.tdx_device(policy).map(Some),
+            Tee::Auto => match ConfigfsTsm::detect() {
+                Ok(_) => self.configfs(policy).map(Some),
+                Err(_) if device.exists() => self.tdx_device(policy).map(Some),
+                Err(fault) => Err(format!(
+                    "this machine offers no TEE ({fault}); write tee = \"none\" for a client's \
+                     machine"
+                )),
+            },
+        }
+    }
+
+    fn configfs(&self, policy: &Policy) -> Result<Arc<dyn EvidenceProvider>, String> {
+        let mut found = ConfigfsTsm::detect().map_err(|fault| fault.to_string())?;
+        if let Some(pem) = self.vcek_pem()? {
+            found = found.with_vcek_pem(pem);
+        }
+        if let Some(gpu) = self.checked_gpu(policy)? {
+            found = found.with_gpu(gpu);
+        }
+        Ok(Arc::new(found))
+    }
+
+    fn tdx_device(&self, policy: &Policy) -> Result<Arc<dyn EvidenceProvider>, String> {
+        let found = TdxDevice::new();
+        Ok(match self.checked_gpu(policy)? {
+            Some(gpu) => Arc::new(found.with_gpu(gpu)),
+            None => Arc::new(found),
+        })
+    }
+
+    /// Asks the GPU with a fresh nonce and judges it as a peer would. It is tied to this machine by
+    /// the statement of each connection: the measured log is closed when the workload starts, so
+    /// only the image's boot could extend it.
+    fn checked_gpu(&self, policy: &Policy) -> Result<Option<GpuEvidence>, String> {
+        if !self.gpu {
+            return Ok(None);
+        }
+        let nonce = clock::random();
+        let evidence = Nvml.evidence(nonce).map_err(|fault| fault.to_string())?;
+        let now_s = clock::now_ms() / 1000;
+        gpu::check(&evidence, Some(&nonce), &policy.gpu, &policy.roots, now_s)
+            .map_err(|bad| format!("the GPU of this machine: {bad}"))?;
+        Ok(Some(evidence))
+    }
+
+    fn vcek_pem(&self) -> Result<Option<Vec<u8>>, String> {
+        if self.vcek_file.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let fault = |source| format!("vcek_file {}: {source}", self.vcek_file.display());
+        std::fs::read(&self.vcek_file).map(Some).map_err(fault)
+    }
+
+    /// Reads what is accepted.
+    pub(crate) fn policy(&self) -> Result<Policy, String> {
+        if self.policy_file.as_os_str().is_empty() {
+            return Ok(Policy::tee());
+        }
+        let fault =
+            |reason: String| format!("policy_file {}: {reason}", self.policy_file.display());
+        let text = std::fs::read_to_string(&self.policy_file)
+            .map_err(|source| fault(source.to_string()))?;
+        let policy: Policy = toml::from_str(&text).map_err(|source| fault(source.to_string()))?;
+        policy.check().map_err(|contradiction| fault(contradiction.to_string()))?;
+        Ok(policy)
+    }
+
+    /// Opens the store of collateral.
+    pub(crate) fn keeper(&self) -> Result<Arc<Fetched>, String> {
+        let http = WebHttp::new().map_err(|fault| fault.to_string())?;
+        let services = MakerServices::new(http, self.intel_url.clone(), self.amd_url.clone());
+        let limits = StoreLimits::default();
+        if self.collateral_dir.as_os_str().is_empty() {
+            return Ok(Arc::new(Fetched::Memory(CollateralStore::new(services, limits))));
+        }
+        let kept = KeptOnDisk::new(services, self.collateral_dir.clone())
+            .map_err(|fault| fault.to_string())?;
+        let keeper = Arc::new(Fetched::Disk(CollateralStore::new(kept, limits)));
+        let loading = Arc::clone(&keeper);
+        tokio::spawn(async move {
+            if let Fetched::Disk(store) = &*loading {
+                let platforms = store.load(clock::now_ms()).await;
+                tracing::info!(platforms, "collateral read from disk");
+            }
+        });
+        Ok(keeper)
+    }
+}
+
+/// The image hash of the machine this runs on.
+pub(crate) fn image_of(provider: &dyn EvidenceProvider) -> Result<Digest32, String> {
+    Ok(provider.measurement().map_err(|fault| fault.to_string())?.image_hash())
+}
+
+/// Collateral from the makers' services.
+pub(crate) enum Fetched {
+    Memory(CollateralStore<MakerServices<WebHttp>>),
+    Disk(CollateralStore<KeptOnDisk<MakerServices<WebHttp>>>),
+}
+
+impl Fetched {
+    fn peek(&self, need: &CollateralNeed, now_ms: u64) -> Option<Arc<Collateral>> {
+        match self {
+            Self::Memory(store) => store.peek(need, now_ms),
+            Self::Disk(store) => store.peek(need, now_ms),
+        }
+    }
+
+    async fn fetch(&self, need: &CollateralNeed) -> Collateral {
+        let now_ms = clock::now_ms();
+        let found = match self {
+            Self::Memory(store) => store.find(need, now_ms).await,
+            Self::Disk(store) => store.find(need, now_ms).await,
+        };
+        match found {
+            Ok(collateral) => Collateral::clone(&collateral),
+            Err(fault) => {
+                // The verdict says "cannot check now"; nothing is said against the peer.
+                tracing::warn!(%fault, "collateral cannot be had now");
+                Collateral::default()
+            }
+        }
+    }
+}
+
+/// Inside the TLS handshake nothing may wait: what is not at hand is fetched for the next attempt.
+pub(crate) struct Ahead {
+    fetched: Arc<Fetched>,
+    /// Strangers name platforms in evidence that nobody has checked yet.
+    permits: Arc<Semaphore>,
+}
+
+impl Ahead {
+    pub(crate) fn new(fetched: Arc<Fetched>) -> Self {
+        Self { fetched, permits: Arc::new(Semaphore::new(FETCHES_MAX)) }
+    }
+}
+
+impl CollateralSource for Ahead {
+    fn at_hand(&self, evidence: &PeerEvidence) -> Collateral {
+        let Ok(need) = CollateralNeed::of(evidence) else { return Collateral::default() };
+        if let Some(kept) = self.fetched.peek(&need, clock::now_ms()) {
+            return Collateral::clone(&kept);
+        }
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            let fetching = Arc::clone(&self.fetched);
+            tokio::spawn(async move {
+                fetching.fetch(&need).await;
+                drop(permit);
+            });
+        }
+        Collateral::default()
+    }
+}
+
+impl Keeper for Ahead {
+    fn find(self: Arc<Self>, need: CollateralNeed) -> Later<Collateral> {
+        Box::pin(async move { self.fetched.fetch(&need).await })
+    }
+
+    /// The store renews what it is asked for ahead of time by itself.
+    fn renew(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
