@@ -160,6 +160,25 @@ impl Site {
         self.send(Outgoing::to_contract(contract, Nanoton(2 * TON), body)).await;
     }
 
+    /// The proxy charges a client contract by itself.
+    async fn charge(&mut self, contract: Address, tokens: u64) {
+        let (kind, excess) = (PaymentKind::ClientCharge, self.operator.address());
+        let tokens = Tokens(tokens);
+        let charge =
+            SignedPayment::sign(kind, 3, tokens, contract, excess, &self.proxy_key).unwrap();
+        let body = charge.cell().unwrap();
+        self.send(Outgoing::to_contract(contract, Nanoton(TON / 2), body)).await;
+    }
+
+    async fn change_price(&mut self) {
+        let (price_per_token, worker_fee_per_token) = (Nanoton(40), Nanoton(39));
+        let action = RootAction::ChangePrice { price_per_token, worker_fee_per_token };
+        let body = Body::Root(RootRequest { query_id: 7, action }).cell().unwrap();
+        self.send(Outgoing::to_contract(self.root, Nanoton(TON / 10), body)).await;
+        let data = self.account(self.root).await.data.unwrap();
+        self.state = RootState::parse(&data).unwrap();
+    }
+
     fn proxy(&self) -> Address {
         address::proxy(&self.identity, &self.state.network).unwrap()
     }
@@ -231,6 +250,17 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("{what}: too late"));
 }
 
+/// Starts again as soon as the node before has let go of the journal.
+async fn start_again(config: &ClientConfig, stop: &Stop) -> Network {
+    let mut started = None;
+    until("the journal is free", async || {
+        started = Network::open(config, stop).await.ok().flatten();
+        started.is_some()
+    })
+    .await;
+    started.unwrap()
+}
+
 async fn page(network: &Network) -> serde_json::Value {
     let sections = network.status().await.sections;
     let money = sections.iter().find(|(name, _)| name == "money").unwrap();
@@ -264,24 +294,10 @@ async fn money_goes_to_the_proxy_and_all_that_is_unspent_comes_back() {
         .await;
 
     // The proxy charges 0.2 TON; then the network's price changes, and everybody moves.
-    let charge = SignedPayment::sign(
-        PaymentKind::ClientCharge,
-        3,
-        Tokens(10_000_000),
-        contract,
-        site.operator.address(),
-        &site.proxy_key,
-    );
-    let body = charge.unwrap().cell().unwrap();
-    site.send(Outgoing::to_contract(contract, Nanoton(TON / 2), body)).await;
+    site.charge(contract, 10_000_000).await;
     let (old_proxy, left) = (site.proxy(), 3 * TON - 10_000_000 * PRICE);
     assert_eq!(site.state_of(contract).await.balance.0, left);
-    let (price_per_token, worker_fee_per_token) = (Nanoton(40), Nanoton(39));
-    let action = RootAction::ChangePrice { price_per_token, worker_fee_per_token };
-    let body = Body::Root(RootRequest { query_id: 7, action }).cell().unwrap();
-    site.send(Outgoing::to_contract(site.root, Nanoton(TON / 10), body)).await;
-    let data = site.account(site.root).await.data.unwrap();
-    site.state = RootState::parse(&data).unwrap();
+    site.change_price().await;
     site.open_proxy().await;
     let (identity, new) = (site.identity.clone(), site.state.network.clone());
     let met = proxy.meet(&identity, &new, site.wallet, 8).await;
@@ -310,13 +326,7 @@ async fn money_goes_to_the_proxy_and_all_that_is_unspent_comes_back() {
     drop((network, proxy));
     let stop = Stop::new();
     let config = ClientConfig { leave: true, ..site.config.clone() };
-    let mut started = None;
-    until("the journal is free", async || {
-        started = Network::open(&config, &stop).await.ok().flatten();
-        started.is_some()
-    })
-    .await;
-    let network = started.unwrap();
+    let network = start_again(&config, &stop).await;
     until("everything is back", async || {
         site.skip(&network).await;
         site.paid_back(site.proxy()).await == 3 * TON
