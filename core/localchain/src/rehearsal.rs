@@ -1,7 +1,7 @@
 //! What a message would do, tried on copies of accounts as they stand on some chain.
 //!
 //! The caller brings the accounts: whoever runs a rehearsal asks the chain for each account that
-//! [`Rehearsal::next`] needs, so that the same code serves the local chain and the real one.
+//! [`Rehearsal::step`] needs, so that the same code serves the local chain and the real one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -127,7 +127,7 @@ impl Rehearsal {
     /// # Errors
     /// [`Refusal`] when an external message is not accepted, or when messages make messages
     /// without end.
-    pub fn next(&mut self) -> Result<Act, Refusal> {
+    pub fn step(&mut self) -> Result<Act, Refusal> {
         let Some((&place, message)) = self.waiting.first_key_value() else {
             return Ok(Act::Done);
         };

@@ -101,7 +101,7 @@ fn what_is_rehearsed_is_what_happens() {
         rehearsal.put(Boc::decode(&message).unwrap()).unwrap();
         let mut played = 0;
         loop {
-            match rehearsal.next().unwrap() {
+            match rehearsal.step().unwrap() {
                 Act::Needs(account) => {
                     rehearsal.know(account, chain.account(account).cloned()).unwrap();
                 }
@@ -121,9 +121,9 @@ fn what_is_rehearsed_is_what_happens() {
     let mut rehearsal = Rehearsal::new(UnixSeconds(BEGIN_MS / 1000), 1, false).unwrap();
     let stranger = order(5, transfer(nobody, 1, false), PAY_FEES, 0, false);
     rehearsal.put(Boc::decode(&stranger).unwrap()).unwrap();
-    assert!(matches!(rehearsal.next(), Ok(Act::Needs(_))));
+    assert!(matches!(rehearsal.step(), Ok(Act::Needs(_))));
     rehearsal.know(address(5), None).unwrap();
-    assert!(matches!(rehearsal.next(), Err(Refusal::NotAccepted(_))));
+    assert!(matches!(rehearsal.step(), Err(Refusal::NotAccepted(_))));
 }
 
 #[test]

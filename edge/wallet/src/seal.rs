@@ -54,6 +54,9 @@ pub(crate) enum SealFault {
     Passphrase,
 }
 
+/// Salt, nonce, what is sealed.
+type Parts = ([u8; 16], [u8; 24], Vec<u8>);
+
 /// Fresh random bytes for one seal: salt, nonce.
 pub(crate) type Fresh = ([u8; 16], [u8; 24]);
 
@@ -103,7 +106,7 @@ impl Sealed {
         self.fields().map(|_| ())
     }
 
-    fn fields(&self) -> Result<([u8; 16], [u8; 24], Vec<u8>), SealFault> {
+    fn fields(&self) -> Result<Parts, SealFault> {
         if self.kdf != KDF || self.cipher != CIPHER {
             return Err(SealFault::Form("its way of sealing is unknown"));
         }

@@ -129,7 +129,7 @@ pub(crate) async fn rehearse(
     rehearsal.put(message).map_err(refused)?;
     let head = Head { seqno: 0, time: now };
     loop {
-        match rehearsal.next().map_err(refused)? {
+        match rehearsal.step().map_err(refused)? {
             Act::Done => break,
             Act::Needs(address) => {
                 let state = chain.shard_account(address).await.map_err(explain)?;

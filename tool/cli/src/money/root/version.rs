@@ -49,7 +49,7 @@ impl Registry {
         let refused = |refusal| mistake(format_args!("it would be refused: {refusal}"));
         rehearsal.put(message).map_err(refused)?;
         loop {
-            match rehearsal.next().map_err(refused)? {
+            match rehearsal.step().map_err(refused)? {
                 Act::Needs(address) => {
                     let state = access.chain.shard_account(address).await.map_err(explain)?;
                     rehearsal.know(address, state)?;
