@@ -150,10 +150,16 @@ def schemathesis(board, target, seconds):
             arguments, timeout=seconds + 300, cwd=folder,
             env={"SCHEMATHESIS_HOOKS": os.path.relpath(hooks, folder), "COCOON_MODEL": target.model,
                  "PYTHONPATH": HERE})  # fmt: skip
-    tested = re.search(r"(\d+) generated", output) or re.search(r"([\d,]+) passed", output)
+    tested = re.search(r"([\d,]+) generated", output)
+    count = int(tested.group(1).replace(",", "")) if tested else 0
+    # What counts is what the gateway answered. The fuzzer's own faults (CPython 3.11 cannot parse
+    # some of its generators' sources) end one operation's cases and are told, not judged.
+    good = "Server error" not in output and count >= 100
     case = "no server error from any documented request"
-    board.put(suite, case, target.name, PASSED if code == 0 else FAILED, output[-4000:] + errors[-500:])
-    print(f"schemathesis: {tested.group(0) if tested else output[-300:]}", flush=True)
+    told = output[max(0, output.find("Server error") - 300) :] + errors[-500:]
+    board.put(suite, case, target.name, PASSED if good else FAILED, told)
+    own = "" if code == 0 or not good else ", with a fault of the fuzzer's own"
+    print(f"schemathesis: {count} requests{own}", flush=True)
     board.tell(suite, target.name, began)
 
 
