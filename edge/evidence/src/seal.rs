@@ -46,6 +46,15 @@ pub trait SealReporter: Send + Sync {
     ) -> Result<[u8; REPORT_BYTES], EvidenceFault>;
 }
 
+impl<R: SealReporter> SealReporter for std::sync::Arc<R> {
+    fn seal_report(
+        &self,
+        public_key: &[u8; PUBLIC_KEY_BYTES],
+    ) -> Result<[u8; REPORT_BYTES], EvidenceFault> {
+        R::seal_report(self, public_key)
+    }
+}
+
 /// A way to the enclave on the host.
 pub trait SealChannel: Send + Sync {
     /// Sends one object and returns the one that answers, both without their length.

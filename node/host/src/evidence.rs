@@ -3,7 +3,8 @@
 use cocoon_attest::{
     Collateral, CollateralNeed, Digest32, PeerEvidence, Policy, PolicyMode, TrustRoots, gpu,
 };
-use cocoon_evidence::sim::{DevPki, SimulatedPlatform, SimulatedPlatformForm};
+use cocoon_evidence::seal::{LastingKey, SealClient, SealedKeys as _};
+use cocoon_evidence::sim::{DevPki, SimulatedEnclave, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider, QuoteSubject};
 use cocoon_link::Later;
 use cocoon_ratls::{AnyPeer, AttestedPeer, CollateralSource, OwnEvidence, PeerPolicy};
@@ -13,6 +14,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock;
 use crate::hardware::{self, Ahead, Fresh, HardwareConfig};
+
+/// Name of the simulated enclave that seals keys.
+const SEALER: &str = "cocoon sealer";
 
 /// Which evidence a node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +75,8 @@ pub(crate) struct Trust {
     fresh: Option<AttestedPeer>,
     keeper: Arc<dyn Keeper>,
     requires_fresh: bool,
+    /// The machine that seals keys.
+    sealer: Option<Arc<SimulatedPlatform>>,
 }
 
 impl std::fmt::Debug for Trust {
@@ -114,6 +120,7 @@ impl Trust {
                 judge: None,
                 fresh: None,
                 requires_fresh: false,
+                sealer: None,
                 keeper: Arc::new(Simulated { platform: None, current: RwLock::default() }),
             }),
             EvidenceConfig::Simulated { roots, image, machine, gpu } => {
@@ -137,7 +144,8 @@ impl Trust {
         });
         keeper.renew()?;
         let image = platform.image_hash();
-        Self::judging(Some(platform), image, policy, keeper)
+        let trust = Self::judging(Some(Arc::clone(&platform) as _), image, policy, keeper)?;
+        Ok(Self { sealer: Some(platform), ..trust })
     }
 
     fn hardware(config: &HardwareConfig) -> Result<Self, String> {
@@ -176,7 +184,8 @@ impl Trust {
         let source = Arc::new(AtHand(Arc::clone(&keeper)));
         let judge = AttestedPeer::new(policy, source).map_err(|fault| fault.to_string())?;
         let fresh = Some(judge.clone());
-        Ok(Self { provider, image, judge: Some(judge), fresh, keeper, requires_fresh: true })
+        let judge = Some(judge);
+        Ok(Self { provider, image, judge, fresh, keeper, requires_fresh: true, sealer: None })
     }
 
     /// What peers with evidence are judged by.
@@ -234,6 +243,19 @@ impl Trust {
     /// Gets fresh collateral.
     pub(crate) fn renew(&self) -> Result<(), String> {
         self.keeper.renew()
+    }
+
+    /// The key of this name that this machine and image always get again, sealed by the machine
+    /// (protocol notes, wire 6.4); none where nothing seals: real
+    /// hardware is not asked yet.
+    pub(crate) fn lasting_key(&self, name: &str) -> Result<Option<LastingKey>, String> {
+        let Some(platform) = &self.sealer else { return Ok(None) };
+        let now_s = clock::now_ms() / 1000;
+        let lasting = SimulatedEnclave::start(platform, SEALER).and_then(|enclave| {
+            let trust = enclave.trust(now_s)?;
+            SealClient::new(Arc::clone(platform), enclave, trust).lasting_key(name, now_s)
+        });
+        lasting.map(Some).map_err(|fault| fault.to_string())
     }
 
     /// Evidence for a certificate over this key.

@@ -10,6 +10,7 @@ pub mod dumps;
 pub mod evidence;
 mod guard;
 pub mod hardware;
+pub mod key_feed;
 pub mod keys;
 pub mod memory;
 pub mod network;

@@ -148,6 +148,15 @@ impl Presence {
         self.credentials.clone()
     }
 
+    /// The key of this name that this machine and image always get again; none without a TEE.
+    /// Blocks for as long as the machine takes.
+    ///
+    /// # Errors
+    /// The text says what failed: do not go on with another key, what it sealed would be lost.
+    pub fn lasting_key(&self, name: &str) -> Result<Option<Secret<[u8; 32]>>, String> {
+        self.trust.lasting_key(name)
+    }
+
     /// What ends the chains of evidence on this network: the makers' roots, or those of the
     /// simulated platform.
     #[must_use]

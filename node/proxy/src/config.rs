@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use cocoon_host::chain::ChainConfig;
 use cocoon_host::config::{ConfigFault, address, local_port};
 use cocoon_host::evidence::EvidenceConfig;
+use cocoon_host::key_feed::KeyManagerAt;
 use cocoon_host::peers::Transport;
 use cocoon_units::{Address, Nanoton, Secret};
 use cocoon_wire::config::ProxyRunner;
@@ -76,6 +77,9 @@ pub struct ProxyConfig {
     pub journal_bytes_max: u64,
     /// Seconds that running requests get to end when the node is asked to stop.
     pub drain_s: u64,
+    /// Who hands out the keys of end-to-end encryption; nobody when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_manager: Option<KeyManagerAt>,
     /// The proxy key, when it does not stand in the data directory.
     #[serde(skip)]
     pub proxy_key: Option<Secret<[u8; 32]>>,
@@ -115,6 +119,7 @@ impl Default for ProxyConfig {
             commit_at_risk: Nanoton(100_000_000),
             journal_bytes_max: 32 << 20,
             drain_s: 30,
+            key_manager: None,
             proxy_key: None,
             wallet_key: None,
         }
@@ -168,6 +173,15 @@ impl ProxyConfig {
         })
     }
 
+    /// How to come to the key manager: behind a router the proxy's own ports say nothing about the
+    /// way out, so it dials itself.
+    pub(crate) fn key_transport(&self) -> Transport {
+        match self.transport {
+            Transport::Plain => Transport::Plain,
+            Transport::Direct | Transport::Router(_) => Transport::Direct,
+        }
+    }
+
     /// Checks what can be checked without starting anything.
     ///
     /// # Errors
@@ -201,6 +215,9 @@ impl ProxyConfig {
         }
         if !self.is_test && !self.check_worker_images {
             return member("check_worker_images", "can be switched off in test mode only");
+        }
+        if let Some(at) = &self.key_manager {
+            at.image(self.is_test)?;
         }
         let owner = address("owner", &self.owner)?;
         let wallet = if self.wallet.is_empty() { owner } else { address("wallet", &self.wallet)? };

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_contract::address::{self, ProxyIdentity};
+use cocoon_host::key_feed::KeyFeed;
 use cocoon_host::peers::{Admit, Presence, Transport};
 use cocoon_host::{Books, BooksEvent, ChannelRole, Stop, Subject, clock, keys};
 use cocoon_ledger::Record;
 use cocoon_link::{LinkSettings, Links, Listener, PortLimits};
 use cocoon_role_proxy::{ChainMode, Identity, Proxy, Settings, StartFault};
-use cocoon_units::{PublicKey, Secret};
+use cocoon_units::{PublicKey, Role, Secret};
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -87,6 +88,10 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
     let presence = Presence::start(&tls_key, &config.evidence, &stop)
         .and_then(|presence| presence.speaking_for(subject))
         .map_err(RunFault::Certificate)?;
+    if let Some(at) = &config.key_manager {
+        let route = (&presence, &config.key_transport());
+        turn.keys = KeyFeed::start(at, (Role::Proxy, config.is_test), route, &stop)?;
+    }
     let ports = Ports { links: &links, presence: &presence, config: &config };
     let workers =
         ports.open(config.listen_workers, turn::WORKERS, Admit::Attested, "workers").await?;

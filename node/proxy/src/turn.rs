@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cocoon_contract::root::RootState;
+use cocoon_host::key_feed::KeyFeed;
 use cocoon_host::{Books, BooksEvent, Stop};
 use cocoon_link::{Event, LinkEvent, LinkHandle, Links, Opened, Origin, SendFault, Tag};
 use cocoon_role_proxy::{Act, ConnId, Note, Now, Outbox, Proxy, Side};
@@ -43,6 +44,7 @@ pub(crate) struct Turn {
     pub(crate) root: Arc<RootState>,
     chain: Option<ChainSide>,
     peers: HashMap<ConnId, LinkHandle>,
+    pub(crate) keys: KeyFeed,
     hold: Hold,
     out: Outbox,
     rates: Rates,
@@ -79,6 +81,7 @@ impl Turn {
             root,
             chain,
             peers: HashMap::new(),
+            keys: KeyFeed::default(),
             hold: Hold::default(),
             out: Outbox::new(),
             rates: Rates::default(),
@@ -144,6 +147,10 @@ impl Turn {
                 event = disk.recv() => self.journal_event(event)?,
                 Some(question) = questions.recv() => self.question(question),
                 heard = chain::next(&mut self.chain) => self.heard(heard),
+                held = self.keys.changed() => {
+                    let keys = held.iter().map(|(public, (private, _))| (*public, private.clone()));
+                    self.machine.set_keys(keys);
+                }
                 () = tokio::time::sleep(wake) => self.tick()?,
                 () = stop.asked(), if end.is_none() => {
                     tracing::info!("draining");

@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Books(BooksCommand),
     /// Run a router: attested TLS for programs that do not speak it.
     Router(crate::router::RouterOptions),
+    /// Run a key manager: keys of end-to-end encryption for attested nodes.
+    KeyManager(crate::key_manager::KeyManagerOptions),
     /// Make a key and a certificate with evidence for it.
     GenCert(crate::evidence::GenCertOptions),
     /// Compute the image hash of a quote, a report or measurements, part by part.

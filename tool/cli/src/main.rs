@@ -8,6 +8,7 @@ mod chain;
 mod chat;
 mod evidence;
 mod http_get;
+mod key_manager;
 mod keys;
 mod model;
 mod money;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Books(command) => books::run(&command),
         Command::Model(options) => model::run(options),
         Command::Router(options) => router::run(&options),
+        Command::KeyManager(options) => key_manager::run(&options),
         Command::GenCert(options) => evidence::gen_cert(&options),
         Command::ImageHash(options) => evidence::image_hash(&options),
         Command::Wallet(command) => money::wallet::run_command(command),
