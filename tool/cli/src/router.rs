@@ -47,6 +47,9 @@ pub(crate) struct RouterOptions {
     /// Most bits of work done for peers.
     #[arg(long, short = 'm', value_name = "BITS")]
     work_bits_max: Option<u8>,
+    /// Threads that serve; 0 chooses.
+    #[arg(long, short = 't', value_name = "N", default_value_t = 0)]
+    threads: u16,
     /// Digests of root keys that end TDX quotes instead of Intel's, for policies of this line.
     #[arg(long = "collateral-hash", value_name = "HEX", value_delimiter = ',')]
     collateral_roots: Vec<String>,
@@ -76,7 +79,8 @@ pub(crate) fn run(options: &RouterOptions) -> Result<()> {
         return Ok(());
     }
     let mut process = options.process.clone();
-    process.threads = process.threads.or(Some(threads).filter(|threads| *threads > 0));
+    let wanted = [options.threads, threads].into_iter().find(|threads| *threads > 0);
+    process.threads = process.threads.or(wanted);
     run_node(&process, async |stop| match Box::pin(cocoon_router::run(&config, &stop)).await {
         Ok(()) => Ok(()),
         Err(fault @ cocoon_router::RunFault::Listen { .. }) => Err(fault.into()),
