@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -54,9 +55,28 @@ def attested(net, mock):
     equal([named], listed, "the worker's image")
     equal(answer.headers["x-cocoon-tee"], "simulated", "kind")
     before = mock.counts()["requests"]
-    for wish in ({"x-cocoon-tee": "tdx"}, {"x-cocoon-verdicts": "gpu"}, {"x-cocoon-receipt": "true"}):
+    for wish in ({"x-cocoon-tee": "tdx"}, {"x-cocoon-verdicts": "gpu"}):
         equal(net.request(net.ask(), headers=wish).status, 400, wish)
     equal(mock.counts()["requests"], before, "requests at the model server")
+
+
+@suite.case("cocoon verify passes, and every answer has a receipt that verifies")
+def proven(net, mock):
+    home = os.path.join(net.directory, "network")
+    trust = ["--chain", "local", "--data-dir", home]
+
+    def cocoon(*arguments):
+        done = subprocess.run([drive.COCOON, *arguments, *trust], capture_output=True, timeout=60)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    code, said, why = cocoon("verify")
+    equal(code, 0, said + why)
+    code, said, why = cocoon("verify", "--require", "site")
+    equal(code, 1, said + why)
+    answer = net.request(net.ask(), headers={"x-cocoon-receipt": "on"})
+    equal(answer.status, 200, "demanded")
+    code, said, why = cocoon("receipt", "verify", answer.headers["x-cocoon-receipt"])
+    equal(code, 0, said + why)
 
 
 @suite.case("a worker that runs another image is refused")

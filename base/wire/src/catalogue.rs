@@ -160,6 +160,12 @@ pub const ALL: &[Entry] = catalogue! {
     cocoon::CancelQuery,
     cocoon::Attest,
     cocoon::Leaving,
+    cocoon::Receipt,
+    cocoon::Worker,
+    cocoon::Workers,
+    cocoon::Report,
+    cocoon::ListWorkers,
+    cocoon::GetReport,
     sealed_key::GetPersistentKey,
     sealed_key::PersistentKey,
 };

@@ -441,6 +441,10 @@ tl_dispatch! {
         GetWorkerTypesV2(GetWorkerTypesV2),
         /// Asks for a refund; never served.
         RequestRefund(RequestRefund),
+        /// Asks for the workers that give reports; only when both sides announced it.
+        ListWorkers(crate::cocoon::ListWorkers),
+        /// Asks a worker for a report; only when both sides announced it.
+        GetReport(crate::cocoon::GetReport),
     }
 
     /// One-way messages from a proxy to its client.
@@ -466,6 +470,8 @@ tl_dispatch! {
         SignedPayment(crate::proxy::SignedPaymentData<'tl>),
         /// The proxy ends soon (our addition).
         Leaving(Leaving),
+        /// What the worker signed about an answer; only when both sides announced it.
+        Receipt(crate::cocoon::Receipt<'tl>),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use cocoon_units::RequestId;
 
-use crate::tl::{Blob, Constructor as _, Extensions};
+use crate::tl::{Blob, Constructor as _, Extensions, Text};
 use crate::{client, worker};
 
 /// Bit 16 of `params.flags`: the sender understands [`CancelQuery`].
@@ -18,8 +18,20 @@ pub const ATTESTED_CHANNEL: Extensions = Extensions(1 << 17);
 /// Bit 20 of `params.flags`: the sender understands [`Leaving`].
 pub const LEAVING: Extensions = Extensions(1 << 20);
 
+/// Bit 22: the sender understands [`Receipt`].
+pub const RECEIPTS: Extensions = Extensions(1 << 22);
+
+/// Bit 23: the sender understands [`ListWorkers`] and [`GetReport`].
+pub const REPORTS: Extensions = Extensions(1 << 23);
+
+/// Longest receipt that travels, bytes.
+pub const RECEIPT_LEN_MAX: usize = 16 << 10;
+
+/// Longest report that travels, bytes.
+pub const REPORT_LEN_MAX: usize = 256 << 10;
+
 /// The additions that roles announce on every connection.
-pub const ANNOUNCED: Extensions = Extensions(CANCEL_QUERY.0 | LEAVING.0);
+pub const ANNOUNCED: Extensions = Extensions(CANCEL_QUERY.0 | LEAVING.0 | RECEIPTS.0 | REPORTS.0);
 
 /// Bits set aside for additions; others are neither announced nor interpreted.
 pub const RESERVED_BITS: Extensions = Extensions(0x7fff_0000);
@@ -43,6 +55,57 @@ tl_struct! {
     Attest<'tl> = "cocoon.attest" 0x3b99_0e9e {
         /// The message.
         data: Blob<'tl>,
+    }
+
+    /// What a worker signed about an answer. One-way, worker to proxy to client, before the
+    /// last message of the answer. The proxy exchanges the ids and reads nothing else.
+    #[derive(Clone, Debug, PartialEq, Default)]
+    Receipt<'tl> = "cocoon.receipt" 0x2822_0e9e {
+        /// The asker's id of the request on this connection.
+        request_id: RequestId,
+        /// The proxy's name of the worker's connection, for [`GetReport`]; a worker writes 0.
+        worker: i64,
+        /// The receipt, as `docs/receipts.md` describes it.
+        receipt: Blob<'tl>,
+    }
+
+    /// One worker behind a proxy.
+    #[derive(Clone, Debug, PartialEq, Default)]
+    Worker<'tl> = "cocoon.worker" 0xbd95_6226 {
+        /// The proxy's name of the worker's connection.
+        worker: i64,
+        /// Full name of the model, by the worker's word.
+        model: Text<'tl>,
+    }
+
+    /// The workers that can be asked for a report.
+    #[derive(Clone, Debug, PartialEq, Default)]
+    Workers<'tl> = "cocoon.workers" 0x0988_a6ca {
+        /// One entry for each connection.
+        workers: Vec<Worker<'tl>>,
+    }
+
+    /// What a worker's TEE says about the worker.
+    #[derive(Clone, Debug, PartialEq, Default)]
+    Report<'tl> = "cocoon.report" 0x9bae_d871 {
+        /// The report, as `docs/receipts.md` describes it.
+        report: Blob<'tl>,
+    }
+
+    /// Asks a proxy for the workers that can be asked for a report.
+    #[derive(Clone, Copy, Debug, PartialEq, Default)]
+    ListWorkers = "cocoon.listWorkers" 0x1ecb_ac9e {
+
+    }
+
+    /// Asks a worker for a report over a nonce; client to proxy to worker. The proxy passes
+    /// question and answer on unread.
+    #[derive(Clone, Copy, Debug, PartialEq, Default)]
+    GetReport = "cocoon.getReport" 0x86fa_0594 {
+        /// Which worker, by the proxy's name; 0 towards the worker itself.
+        worker: i64,
+        /// Drawn by the client for this question.
+        nonce: [u8; 32],
     }
 }
 

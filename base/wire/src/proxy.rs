@@ -298,5 +298,7 @@ tl_dispatch! {
     WorkerQuery<'tl> {
         /// Asks for another model.
         ChangeModel(ChangeModel<'tl>),
+        /// Asks for a report; only when both sides announced it.
+        GetReport(crate::cocoon::GetReport),
     }
 }

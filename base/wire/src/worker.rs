@@ -172,6 +172,8 @@ tl_dispatch! {
         EnabledDisabled(EnabledDisabled),
         /// The worker changes its price.
         NewCoefficient(NewCoefficient),
+        /// What the worker signed about an answer; only when both sides announced it.
+        Receipt(crate::cocoon::Receipt<'tl>),
     }
 
     /// Queries from a worker to its proxy.

@@ -3,10 +3,9 @@
 use sha2::{Digest as _, Sha512};
 use subtle::ConstantTimeEq as _;
 
-use crate::channel::Statement;
 use crate::digest::Digest32;
 use crate::draft::Draft;
-use crate::evidence::{Binding, PeerEvidence};
+use crate::evidence::{PeerEvidence, Stated};
 use crate::fault::BadEvidence;
 use crate::policy::Policy;
 use crate::verdict::{ClaimKind, Source};
@@ -25,8 +24,8 @@ pub(crate) fn judge(
     now_s: u64,
     draft: &mut Draft,
 ) {
-    match &evidence.binding {
-        Binding::CertificateKey => {
+    match evidence.binding.stated() {
+        None => {
             let expected = certificate_report_data(&evidence.public_key);
             if bool::from(expected.ct_eq(report_data)) {
                 draft.holds(
@@ -44,20 +43,26 @@ pub(crate) fn judge(
                 "a certificate carries no nonce: its evidence may be as old as the certificate",
             );
         }
-        Binding::Channel(statement) => channel(statement, report_data, now_s, draft),
+        Some(stated) => statement(&stated, report_data, now_s, draft),
     }
 }
 
-fn channel(statement: &Statement, report_data: &[u8; 64], now_s: u64, draft: &mut Draft) {
-    let source = Source::ChannelStatement;
-    if !bool::from(statement.report_data().ct_eq(report_data)) {
+fn statement(statement: &Stated, report_data: &[u8; 64], now_s: u64, draft: &mut Draft) {
+    let source = statement.source;
+    let over_channel = source == Source::ChannelStatement;
+    if !bool::from(statement.report_data.ct_eq(report_data)) {
         for kind in [ClaimKind::KeyBinding, ClaimKind::Freshness] {
-            let expected = "the statement expected on this connection";
+            let expected = if over_channel {
+                "the statement expected on this connection"
+            } else {
+                "the statement of this report over our nonce"
+            };
             draft.fails(kind, source, BadEvidence::NotBound { expected });
         }
         return;
     }
-    draft.holds(ClaimKind::KeyBinding, source, "the statement names the keys of this connection");
+    let names = if over_channel { "the keys of this connection" } else { "the worker's keys" };
+    draft.holds(ClaimKind::KeyBinding, source, format!("the statement names {names}"));
     if now_s > statement.not_after_s {
         draft.fails(
             ClaimKind::Freshness,
@@ -68,7 +73,8 @@ fn channel(statement: &Statement, report_data: &[u8; 64], now_s: u64, draft: &mu
             },
         );
     } else {
-        draft.holds(ClaimKind::Freshness, source, "signed over our nonce and this connection");
+        let over = if over_channel { "our nonce and this connection" } else { "our nonce" };
+        draft.holds(ClaimKind::Freshness, source, format!("signed over {over}"));
         draft.valid_until_s(statement.not_after_s);
     }
 }
@@ -84,17 +90,12 @@ pub(crate) fn image(
 ) {
     let kind = ClaimKind::Image;
     draft.image(hash);
-    if let Binding::Channel(statement) = &evidence.binding
-        && statement.image != hash
+    if let Some(stated) = evidence.binding.stated()
+        && stated.image != hash
     {
-        return draft.fails(
-            kind,
-            Source::ChannelStatement,
-            BadEvidence::Measurement {
-                register: "the image named in the statement",
-                found: statement.image.to_string(),
-            },
-        );
+        let register = "the image named in the statement";
+        let found = stated.image.to_string();
+        return draft.fails(kind, stated.source, BadEvidence::Measurement { register, found });
     }
     if !policy.image_hashes.is_empty() {
         if policy.image_hashes.contains(&hash) {
@@ -115,8 +116,9 @@ pub(crate) fn image(
 
 /// Judges the model named in the statement.
 pub(crate) fn weights(evidence: &PeerEvidence, policy: &Policy, draft: &mut Draft) {
-    let (kind, source) = (ClaimKind::Weights, Source::ChannelStatement);
-    let Binding::Channel(statement) = &evidence.binding else { return };
+    let kind = ClaimKind::Weights;
+    let Some(statement) = evidence.binding.stated() else { return };
+    let source = statement.source;
     if statement.model.is_zero() {
         draft.silent(kind, source, "the peer names no model");
     } else if policy.models.is_empty() {

@@ -71,7 +71,7 @@ impl PeerVerdicts {
     pub fn stated_id(&self) -> Option<crate::Digest32> {
         match &self.bundle.as_ref()?.evidence.binding {
             Binding::Channel(statement) => Some(statement.own_id),
-            Binding::CertificateKey => None,
+            Binding::CertificateKey | Binding::Report(_) => None,
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::channel::Statement;
 use crate::digest::Digest32;
 use crate::fault::ExtensionFault;
 use crate::gpu::GpuEvidence;
+use crate::report::ReportStatement;
+use crate::verdict::Source;
 
 /// Content bytes of the DER object identifier 1.3.6.1.4.1.12345.
 ///
@@ -111,6 +113,48 @@ pub enum Binding {
     /// `report_data` = SHA-512 of a channel statement. The statement here is the one **this**
     /// side built from what it knows, never one the peer sent.
     Channel(Box<Statement>),
+    /// `report_data` = SHA-512 of the statement of a report, built with the nonce of **this**
+    /// side ([`crate::report::Report::statement`]).
+    Report(Box<ReportStatement>),
+}
+
+/// What a statement names that other claims are compared with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stated {
+    pub(crate) source: Source,
+    pub(crate) report_data: [u8; 64],
+    pub(crate) own_id: Digest32,
+    pub(crate) image: Digest32,
+    pub(crate) model: Digest32,
+    pub(crate) gpu: Digest32,
+    pub(crate) not_after_s: u64,
+}
+
+impl Binding {
+    /// Returns what the statement names; nothing for a certificate, which has none.
+    pub(crate) fn stated(&self) -> Option<Stated> {
+        match self {
+            Self::CertificateKey => None,
+            Self::Channel(statement) => Some(Stated {
+                source: Source::ChannelStatement,
+                report_data: statement.report_data(),
+                own_id: statement.own_id,
+                image: statement.image,
+                model: statement.model,
+                gpu: statement.gpu,
+                not_after_s: statement.not_after_s,
+            }),
+            Self::Report(statement) => Some(Stated {
+                source: Source::Report,
+                report_data: statement.report_data(),
+                own_id: statement.own_id,
+                image: statement.image,
+                model: statement.model,
+                gpu: statement.gpu,
+                not_after_s: statement.not_after_s,
+            }),
+        }
+    }
 }
 
 /// Everything a peer offers to prove what it is.
@@ -225,6 +269,7 @@ impl PeerEvidence {
         match &self.binding {
             Binding::CertificateKey => part(None),
             Binding::Channel(statement) => part(Some(&statement.encode())),
+            Binding::Report(statement) => part(Some(&statement.encode())),
         }
         part(self.gpu.as_ref().map(|gpu| gpu.digest().0).as_ref().map(<[u8; 32]>::as_slice));
         part(self.gpu_nonce.as_ref().map(<[u8; 32]>::as_slice));

@@ -4,9 +4,11 @@
 
 use crate::channel::Message;
 use crate::collateral::{Collateral, CollateralNeed, SnpCollateral, TdxCollateral};
+use crate::digest::Digest32;
 use crate::evidence::{ExtensionKind, PeerEvidence};
 use crate::gpu::{GpuEvidence, GpuMode, SpdmReport};
 use crate::policy::Policy;
+use crate::report::Report;
 use crate::snp::{SnpProduct, SnpReport};
 use crate::tdx::{EventLog, TdReport, collateral_dates};
 use crate::verdict::Outcome;
@@ -70,6 +72,17 @@ pub fn event_log(data: &[u8]) {
 pub fn channel_message(data: &[u8]) {
     if let Ok(message) = Message::decode(data) {
         assert_eq!(message.encode(), data);
+    }
+}
+
+/// Any report of a worker.
+///
+/// # Panics
+/// When a report has two encodings, or arbitrary evidence is accepted.
+pub fn report(data: &[u8]) {
+    if let Ok(report) = Report::decode(data) {
+        assert_eq!(report.encode(), data);
+        never(&report.to_peer_evidence(Digest32::ZERO));
     }
 }
 

@@ -4,7 +4,7 @@
 //! states any id. It counts when the platform, named by its maker, is registered for it.
 
 use crate::draft::Draft;
-use crate::evidence::{Binding, PeerEvidence};
+use crate::evidence::PeerEvidence;
 use crate::fault::BadEvidence;
 use crate::policy::Policy;
 use crate::verdict::{ClaimKind, Source};
@@ -17,10 +17,7 @@ pub(crate) fn judge(evidence: &PeerEvidence, policy: &Policy, draft: &mut Draft)
     if policy.revoked_platforms.contains(&platform) {
         return draft.fails(kind, source, refused("revoked"));
     }
-    let own_id = match &evidence.binding {
-        Binding::Channel(statement) if !statement.own_id.is_zero() => Some(statement.own_id),
-        _ => None,
-    };
+    let own_id = evidence.binding.stated().map(|stated| stated.own_id).filter(|id| !id.is_zero());
     let entry = policy.platforms.iter().find(|entry| entry.platform == platform);
     let pinned_elsewhere = own_id.is_some()
         && policy

@@ -73,6 +73,8 @@ pub enum Source {
     EventLog,
     /// The statement signed over this connection.
     ChannelStatement,
+    /// The statement of a report, signed over our nonce.
+    Report,
     /// The certificate of the TLS handshake alone.
     Certificate,
     /// The policy of this side.

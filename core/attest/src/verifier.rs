@@ -169,7 +169,7 @@ fn tee(
 fn tdx_parts(evidence: &PeerEvidence) -> Result<&[u8], BadEvidence> {
     let quote =
         evidence.tdx_quote.as_deref().ok_or(BadEvidence::Missing { what: "the TDX quote" })?;
-    if matches!(evidence.binding, Binding::Channel(_)) {
+    if evidence.binding != Binding::CertificateKey {
         return Ok(quote);
     }
     let claims =

@@ -159,9 +159,10 @@ proptest! {
     #[test]
     fn fuzz_targets_hold_their_laws(data in bytes(1500), quote in quote(), report in spdm()) {
         use cocoon_attest::fuzz;
-        let targets: [fn(&[u8]); 9] = [
+        let targets: [fn(&[u8]); 10] = [
             fuzz::tdx_quote, fuzz::snp_report, fuzz::gpu_report, fuzz::event_log,
-            fuzz::channel_message, fuzz::extension, fuzz::collateral, fuzz::policy, fuzz::image,
+            fuzz::channel_message, fuzz::report, fuzz::extension, fuzz::collateral, fuzz::policy,
+            fuzz::image,
         ];
         for target in targets {
             target(&data);

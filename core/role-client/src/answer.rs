@@ -146,6 +146,7 @@ pub(crate) fn read(
         FromProxy::ClientRequestPayment(_)
         | FromProxy::SignedPayment(_)
         | FromProxy::Leaving(_)
+        | FromProxy::Receipt(_)
         | FromProxy::Unknown(_) => return Ok(None),
     };
     Ok(Some(event))

@@ -18,4 +18,4 @@ mod session;
 pub use answer::{AnswerEvent, Charge, ModelWorkers, WorkerLoad};
 pub use fault::{Fault, Refused};
 pub use identity::{Identity, VERSION_MAX, VERSION_MIN};
-pub use session::{Ask, Incoming, ProxySession, Turn};
+pub use session::{Ask, Incoming, ProxySession, ReportQuestion, Turn, WorkerReceipt};

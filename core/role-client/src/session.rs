@@ -23,6 +23,8 @@ const PAYMENT_TIMEOUT_MS: u64 = 60_000;
 const PAYMENT_EVERY_MS: u64 = 15_000;
 /// Time for the list of models.
 const MODELS_TIMEOUT_MS: u64 = 10_000;
+/// Time for a worker's report, by way of the proxy.
+const REPORT_TIMEOUT_MS: u64 = 40_000;
 /// Part of the user's time that the proxy gets (wire 3.5).
 const PROXY_SHARE: f64 = 0.95;
 /// Most models taken from a list, and workers of one model; more are cut off.
@@ -52,6 +54,17 @@ pub enum Incoming {
     /// The proxy is about to end: send it nothing new, and close the connection when nothing runs
     /// on it any more.
     Leaving,
+    /// A worker's receipt for a request, before its last message.
+    Receipt(RequestId, WorkerReceipt),
+}
+
+/// A receipt as the proxy passed it on; nothing in it was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerReceipt {
+    /// The proxy's name of the worker's connection.
+    pub worker: i64,
+    /// The receipt.
+    pub receipt: Bytes,
 }
 
 /// What came of an input.
@@ -63,6 +76,20 @@ pub struct Turn {
     pub records: Vec<ChannelRecord>,
     /// To do.
     pub incoming: Option<Incoming>,
+}
+
+/// What can be asked about the workers behind a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportQuestion {
+    /// Which workers give reports; answered by `cocoon.workers`.
+    Workers,
+    /// One worker's report; answered by `cocoon.report`.
+    Report {
+        /// The proxy's name of the worker's connection.
+        worker: i64,
+        /// Drawn for this question.
+        nonce: [u8; 32],
+    },
 }
 
 /// A request to send.
@@ -131,6 +158,38 @@ impl ProxySession {
         let query = session.query(&hello, CONNECT_TIMEOUT_MS, &mut turn);
         session.phase = Phase::Connecting { query };
         (session, turn)
+    }
+
+    /// Whether the proxy carries receipts.
+    #[must_use]
+    pub const fn carries_receipts(&self) -> bool {
+        self.is_ready() && self.extensions.contains(cocoon::RECEIPTS)
+    }
+
+    /// Whether the proxy carries workers' reports.
+    #[must_use]
+    pub const fn carries_reports(&self) -> bool {
+        self.is_ready() && self.extensions.contains(cocoon::REPORTS)
+    }
+
+    /// Asks the proxy which workers give reports, or a worker for one. The caller takes the
+    /// answer to the query of the number returned before it reaches the session.
+    #[must_use]
+    pub fn ask_reports(&mut self, question: ReportQuestion) -> Option<(i64, Turn)> {
+        if !self.carries_reports() {
+            return None;
+        }
+        let mut turn = Turn::default();
+        let query = match question {
+            ReportQuestion::Workers => {
+                self.query(&cocoon::ListWorkers {}, MODELS_TIMEOUT_MS, &mut turn)
+            }
+            ReportQuestion::Report { worker, nonce } => {
+                let get = cocoon::GetReport { worker, nonce };
+                self.query(&get, REPORT_TIMEOUT_MS, &mut turn)
+            }
+        };
+        Some((query, turn))
     }
 
     /// Whether requests may go.
@@ -234,6 +293,16 @@ impl ProxySession {
             }
             let tokens = Tokens::from_wire(booked.request_tokens).unwrap_or(Tokens::ZERO);
             turn.incoming = Some(Incoming::Booked(booked.request_id, tokens));
+            return Ok(turn);
+        }
+        if let FromProxy::Receipt(receipt) = &message {
+            if self.extensions.contains(cocoon::RECEIPTS)
+                && receipt.receipt.0.len() <= cocoon::RECEIPT_LEN_MAX
+            {
+                let bytes = data.slice_ref(receipt.receipt.0);
+                let passed = WorkerReceipt { worker: receipt.worker, receipt: bytes };
+                turn.incoming = Some(Incoming::Receipt(receipt.request_id, passed));
+            }
             return Ok(turn);
         }
         if let Some((request, event)) = answer::read(data, &message)? {

@@ -82,6 +82,7 @@ impl Proxy {
             bytes_out: 0,
             attempts: 0,
             cancelled: false,
+            receipted: false,
         };
         match self.pool.submit(self.job(ticket, &request, false, now), now.ms) {
             Placement::Refused(refusal) => {
@@ -223,6 +224,7 @@ impl Proxy {
         let Some(query) = request.query.clone() else { return };
         let coefficient = Coefficient::clamped(i64::from(coefficient));
         request.worker = Some(Assigned { conn, account, coefficient, at: now });
+        request.receipted = false;
         request.attempts += 1;
         if let Some(party) = self.parties.workers.get_mut(&account) {
             party.running += 1;

@@ -2,6 +2,7 @@
 
 use cocoon_units::{AdjustedUsage, RequestId};
 use cocoon_wire::client::TokensUsed;
+use cocoon_wire::cocoon::Receipt;
 use cocoon_wire::proxy::{QueryFinalInfo, Times};
 use cocoon_wire::tl::{Blob, Text};
 use cocoon_wire::worker::Message;
@@ -46,6 +47,8 @@ pub(crate) enum Said<'tl> {
     Takes(bool),
     /// Its new price factor, in thousandths.
     Price(i32),
+    /// What it signed about an answer.
+    Receipt(Receipt<'tl>),
     /// Nothing that has a meaning here.
     Nothing,
 }
@@ -85,6 +88,7 @@ impl<'tl> Said<'tl> {
             }
             Message::EnabledDisabled(m) => Self::Takes(m.disabled == 0),
             Message::NewCoefficient(m) => Self::Price(m.new_coefficient),
+            Message::Receipt(m) => Self::Receipt(m),
             Message::Unknown(_) => Self::Nothing,
         }
     }

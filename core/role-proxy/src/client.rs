@@ -152,6 +152,12 @@ impl Proxy {
             }
             Query::GetWorkerTypes(_) => self.list_workers_old(conn, query, now, out),
             Query::GetWorkerTypesV2(_) => self.list_workers(conn, query, now, out),
+            Query::ListWorkers(_) if peer.extensions.contains(cocoon::REPORTS) => {
+                self.list_reporters(conn, query, out);
+            }
+            Query::GetReport(get) if peer.extensions.contains(cocoon::REPORTS) => {
+                return self.ask_for_report(conn, query, get, out);
+            }
             Query::Unknown(id) => return Err(unknown_query(*id, Side::Client)),
             _ => return Err(lost_promise()),
         }

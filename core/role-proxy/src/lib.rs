@@ -54,6 +54,7 @@ mod notices;
 mod operate;
 mod outbox;
 mod proxy;
+mod report;
 mod request;
 mod settings;
 mod standing;

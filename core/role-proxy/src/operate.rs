@@ -217,6 +217,9 @@ impl Proxy {
 
     /// The answer to a query of ours.
     pub fn answered(&mut self, conn: ConnId, query: i64, data: &[u8], now: Now, out: &mut Outbox) {
+        if self.report_came(conn, query, Ok(data), out) {
+            return;
+        }
         let Some(command) = self.take_command(conn, query) else { return };
         let result = tl::decode::<ChangedModel>(data)
             .map(|_| "model change started".to_owned())
@@ -234,6 +237,9 @@ impl Proxy {
         text: &str,
         out: &mut Outbox,
     ) {
+        if self.report_came(conn, query, Err((code, text)), out) {
+            return;
+        }
         let Some(command) = self.take_command(conn, query) else { return };
         out.act(Act::Admin { command, result: Err(format!("{code}: {text}")) });
     }

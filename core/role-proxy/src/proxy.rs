@@ -15,6 +15,7 @@ use crate::draw::Draw;
 use crate::fault::{Refusal, StartFault, code};
 use crate::instance::{Instance, Party};
 use crate::outbox::{ConnId, Note, Now, Outbox};
+use crate::report::Reports;
 use crate::request::Request;
 use crate::settings::{Identity, Settings};
 use crate::standing::Standing;
@@ -54,6 +55,7 @@ pub struct Proxy {
     /// Private keys of end-to-end encryption by their public halves.
     pub(crate) keys: BTreeMap<PublicKey, SecretKey>,
     pub(crate) draw: Draw,
+    pub(crate) reports: Reports,
 }
 
 /// What is known of accounts beside the books.
@@ -171,6 +173,7 @@ impl Proxy {
             counts: Counts::default(),
             keys: BTreeMap::new(),
             draw,
+            reports: Reports::default(),
         };
         proxy.open_books()?;
         proxy.restore_parties()?;
@@ -250,6 +253,7 @@ impl Proxy {
 
     /// A connection is gone.
     pub fn closed(&mut self, conn: ConnId, now: Now, out: &mut Outbox) {
+        self.forget_reports(conn, out);
         if let Some(client) = self.clients.remove(&conn) {
             self.set_deadline_of(conn, client.handshake_ms, None);
             self.client_left(client, now, out);

@@ -60,6 +60,8 @@ pub(crate) struct Request {
     pub(crate) attempts: u8,
     /// A cancellation was passed on to the worker.
     pub(crate) cancelled: bool,
+    /// A receipt was passed on; there is one at most.
+    pub(crate) receipted: bool,
 }
 
 impl Request {

@@ -341,6 +341,7 @@ impl Proxy {
                 self.pool.set_coefficient(worker_id(conn), coefficient.milli(), now.ms);
                 self.follow_pool(now, out);
             }
+            Said::Receipt(receipt) => self.pass_receipt(conn, &receipt, out),
             Said::Nothing => {}
         }
         Ok(())

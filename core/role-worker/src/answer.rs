@@ -3,12 +3,12 @@
 use bytes::BufMut;
 use cocoon_units::{AdjustedUsage, Coefficient, PriceTable, RequestId, Tokens, Usage};
 use cocoon_wire::client::TokensUsed;
-use cocoon_wire::http;
 use cocoon_wire::proxy::{
     QueryAnswer, QueryAnswerError, QueryAnswerErrorEx, QueryAnswerEx, QueryAnswerPart,
     QueryAnswerPartError, QueryAnswerPartEx, QueryFinalInfo, Times,
 };
 use cocoon_wire::tl::{self, Blob, Boxed, Extensions};
+use cocoon_wire::{cocoon, http};
 
 use crate::fault::Reject;
 
@@ -44,6 +44,24 @@ impl AnswerWriter {
     #[must_use]
     pub const fn request(&self) -> RequestId {
         self.request
+    }
+
+    /// The price factor the proxy stated for this query, and the network's prices.
+    #[must_use]
+    pub const fn terms(&self) -> (Coefficient, PriceTable) {
+        (self.coefficient, self.prices)
+    }
+
+    /// When the query came and when the head was written, unix milliseconds; 0 for no head.
+    #[must_use]
+    pub const fn began_ms(&self) -> (u64, u64) {
+        (self.started_ms, self.head_ms)
+    }
+
+    /// The receipt, which goes before the last message. Only where both sides announced it.
+    pub fn receipt(&self, out: &mut Vec<u8>, receipt: &[u8]) {
+        let (request_id, receipt) = (self.request, Blob(receipt));
+        write(out, &cocoon::Receipt { request_id, worker: 0, receipt });
     }
 
     /// What a usage costs at the price factor the proxy stated for this query.

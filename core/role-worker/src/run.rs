@@ -17,7 +17,7 @@ const BACKEND_SHARE: f64 = 0.95;
 /// Longest time a proxy may ask for, seconds: a day.
 const TIMEOUT_MAX_S: f64 = 86_400.0;
 /// Headers that belong to one connection, or to the user alone.
-const DROPPED_HEADERS: [&str; 12] = [
+const DROPPED_HEADERS: [&str; 13] = [
     "authorization",
     "connection",
     "content-length",
@@ -30,7 +30,10 @@ const DROPPED_HEADERS: [&str; 12] = [
     "transfer-encoding",
     "upgrade",
     "x-api-key",
+    NONCE_HEADER,
 ];
+/// Header in which a client sends the nonce of its receipt, 64 hex digits.
+pub(crate) const NONCE_HEADER: &str = "x-cocoon-nonce";
 
 /// What goes to the model server.
 #[derive(Clone, Debug)]
@@ -50,6 +53,10 @@ pub struct Run {
     pub request: RequestId,
     /// What to ask the model server.
     pub backend: BackendRequest,
+    /// The body exactly as it came, which the receipt is about.
+    pub received: SecretBytes,
+    /// The client's nonce for the receipt; zero for none.
+    pub nonce: [u8; 32],
     /// Of an encrypted query: what its answer passes before it is sent.
     pub seal: Option<AnswerSeal>,
     /// When the proxy gives up, unix milliseconds.
@@ -130,6 +137,7 @@ impl Run {
         let endpoint = endpoint(&request.url.sanitized())?;
         let timeout_ms = milliseconds(query.timeout_s)?;
         let mut body = slice(data, request.payload.0);
+        let received = SecretBytes::new(body.clone());
         let mut seal = None;
         if let Some((opened, answer)) = seal::open(&body, query.private)? {
             (body, seal) = (opened, Some(answer));
@@ -144,6 +152,8 @@ impl Run {
         Ok(Self {
             request: query.request,
             backend,
+            received,
+            nonce: nonce(&request.headers),
             seal,
             deadline_ms: now_ms.saturating_add(timeout_ms),
             backend_deadline_ms: now_ms.saturating_add(share(timeout_ms)),
@@ -180,6 +190,25 @@ fn headers(headers: &[http::Header<'_>]) -> Vec<(String, Vec<u8>)> {
         .map(|header| (header.name.sanitized().to_ascii_lowercase(), header.value.0.to_vec()))
         .filter(|(name, _)| !DROPPED_HEADERS.contains(&name.as_str()))
         .collect()
+}
+
+/// The client's nonce; zero when there is none that can be read.
+fn nonce(headers: &[http::Header<'_>]) -> [u8; 32] {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let read = |text: &[u8]| {
+        let text: &[u8; 64] = text.try_into().ok()?;
+        let mut nonce = [0; 32];
+        for (byte, pair) in nonce.iter_mut().zip(text.chunks_exact(2)) {
+            let [high, low] = pair else { return None };
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(nonce)
+    };
+    headers
+        .iter()
+        .find(|header| header.name.as_bytes().eq_ignore_ascii_case(NONCE_HEADER.as_bytes()))
+        .and_then(|header| read(header.value.0))
+        .unwrap_or_default()
 }
 
 /// Asks the model server for the usage of a stream when nobody did: without it the work would be

@@ -28,6 +28,13 @@ pub enum Incoming {
     Refuse(Vec<u8>),
     /// The proxy no longer wants a query's answer.
     Cancel(RequestId),
+    /// A client asks what this worker's TEE says; answer the query with `cocoon.report`.
+    Report {
+        /// The proxy's id of the query.
+        query: i64,
+        /// The client's nonce.
+        nonce: [u8; 32],
+    },
     /// Serve another model; answer the query when it is done.
     ChangeModel {
         /// The proxy's id of the query.
@@ -275,6 +282,11 @@ impl ProxySession {
             Ok(WorkerQuery::ChangeModel(change)) if self.is_ready() && self.version >= 4 => {
                 let model = change.new_model.sanitized().into_owned();
                 turn.incoming = Some(Incoming::ChangeModel { query: id, model });
+            }
+            Ok(WorkerQuery::GetReport(get))
+                if self.is_ready() && self.extensions.contains(cocoon::REPORTS) =>
+            {
+                turn.incoming = Some(Incoming::Report { query: id, nonce: get.nonce });
             }
             _ => turn.send.push(Command::AnswerError {
                 id,

@@ -2,6 +2,7 @@
 
 use cocoon_attest::channel::{Offer, Statement};
 use cocoon_attest::gpu::GpuEvidence;
+use cocoon_attest::report::ReportStatement;
 use cocoon_attest::{Binding, ExtensionKind, Measurement, PeerEvidence, certificate_report_data};
 
 use crate::fault::EvidenceFault;
@@ -16,6 +17,8 @@ pub enum QuoteSubject<'a> {
     CertificateKey(&'a [u8; 32]),
     /// A statement over one connection.
     Channel(&'a Statement),
+    /// A statement to a client behind a proxy, over the client's nonce.
+    Report(&'a ReportStatement),
 }
 
 impl QuoteSubject<'_> {
@@ -24,6 +27,7 @@ impl QuoteSubject<'_> {
         match self {
             Self::CertificateKey(key) => certificate_report_data(key),
             Self::Channel(statement) => statement.report_data(),
+            Self::Report(statement) => statement.report_data(),
         }
     }
 }
@@ -124,13 +128,26 @@ pub trait EvidenceProvider: Send + Sync {
     /// Like [`EvidenceProvider::quote`].
     fn offer(&self, statement: &Statement) -> Result<Offer, EvidenceFault> {
         let evidence = self.quote(QuoteSubject::Channel(statement))?;
-        Ok(Offer {
-            tdx_quote: evidence.tdx_quote,
-            sev_report: evidence.sev_report,
-            sev_vcek_pem: evidence.sev_vcek_pem,
-            gpu: self.gpu(),
-            event_log: self.event_log(),
-            ..Offer::default()
-        })
+        Ok(offer_of(evidence, self.gpu(), self.event_log()))
+    }
+
+    /// The same for a report: everything its offer holds besides the announcement.
+    ///
+    /// # Errors
+    /// Like [`EvidenceProvider::quote`].
+    fn report(&self, statement: &ReportStatement) -> Result<Offer, EvidenceFault> {
+        let evidence = self.quote(QuoteSubject::Report(statement))?;
+        Ok(offer_of(evidence, self.gpu(), self.event_log()))
+    }
+}
+
+fn offer_of(evidence: TeeEvidence, gpu: Option<GpuEvidence>, event_log: Option<Vec<u8>>) -> Offer {
+    Offer {
+        tdx_quote: evidence.tdx_quote,
+        sev_report: evidence.sev_report,
+        sev_vcek_pem: evidence.sev_vcek_pem,
+        gpu,
+        event_log,
+        ..Offer::default()
     }
 }

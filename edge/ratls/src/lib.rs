@@ -55,5 +55,7 @@ pub use credentials::{
 pub use fault::{CertificateFault, Fault, PolicyRefusal, WorkFault};
 pub use handshake::{Acceptor, Connector, Secured, export_keying_material, fault_of};
 pub use key::{NodeKey, report_data};
-pub use policy::{AnyPeer, AttestedPeer, CollateralSource, PeerIdentity, PeerPolicy, Voucher};
+pub use policy::{
+    AnyPeer, AttestedPeer, CollateralSource, KeepingPeer, PeerIdentity, PeerPolicy, Voucher,
+};
 pub use settings::{ACCEPT_DEADLINE, Clock, DIAL_DEADLINE, Security, WORK_BITS, WORK_BITS_MAX};

@@ -45,6 +45,8 @@ pub struct PeerIdentity {
     pub voucher: Voucher,
     /// Every claim with its finding, if a policy that looks at evidence judged.
     pub verdict: Option<Arc<Verdict>>,
+    /// The evidence itself, where the policy keeps it ([`KeepingPeer`]).
+    pub evidence: Option<Arc<PeerEvidence>>,
     /// Identifies this TLS connection: the `tls-exporter` binding of RFC 9266. Both ends see
     /// the same 32 bytes, nobody else can.
     pub channel_binding: Option<[u8; 32]>,
@@ -59,6 +61,7 @@ impl PeerIdentity {
             image_hash: None,
             voucher: Voucher::Nobody,
             verdict: None,
+            evidence: None,
             channel_binding: None,
         }
     }
@@ -81,6 +84,22 @@ impl PeerPolicy for AnyPeer {
         _now_unix_s: u64,
     ) -> Result<PeerIdentity, PolicyRefusal> {
         Ok(PeerIdentity::of_key(peer.public_key))
+    }
+}
+
+/// Another policy that also keeps what the peer showed, for whoever wants to show it on. For the
+/// side that dials: its peers are few.
+#[derive(Clone, Debug)]
+pub struct KeepingPeer(pub Arc<dyn PeerPolicy>);
+
+impl PeerPolicy for KeepingPeer {
+    fn check(
+        &self,
+        peer: &PeerCertificate,
+        now_unix_s: u64,
+    ) -> Result<PeerIdentity, PolicyRefusal> {
+        let identity = self.0.check(peer, now_unix_s)?;
+        Ok(PeerIdentity { evidence: Some(Arc::new(peer.evidence.clone())), ..identity })
     }
 }
 

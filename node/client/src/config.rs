@@ -57,6 +57,8 @@ pub struct ClientConfig {
     pub data_dir: PathBuf,
     /// Journal length from which a snapshot replaces it, bytes.
     pub journal_bytes_max: u64,
+    /// Receipts of answers that are kept, the newest; 0 keeps none.
+    pub receipts_max: u32,
     /// Longest wait for a proxy, milliseconds, when none is connected as a request comes.
     pub proxy_wait_ms: u64,
 }
@@ -84,6 +86,7 @@ impl Default for ClientConfig {
             check_proxy_images: true,
             data_dir: PathBuf::from("cocoon-client"),
             journal_bytes_max: 64 << 20,
+            receipts_max: 10_000,
             proxy_wait_ms: 3_000,
         }
     }

@@ -32,11 +32,17 @@ pub(crate) fn check(wishes: &Wishes, tee_kind: &str) -> Result<(), UpstreamError
             "This gateway cannot vouch for single verdicts of a worker yet. Nothing was sent.";
         return refuse("verdicts", text.into());
     }
-    if wishes.receipt {
-        let text = "This network makes no receipts yet. Nothing was sent.";
-        return refuse("receipt", text.into());
-    }
     Ok(())
+}
+
+/// The refusal of a request that demands a receipt from a proxy that carries none.
+pub(crate) fn no_receipt() -> UpstreamError {
+    UpstreamError::BadRequest {
+        message: "The proxy carries no receipts, and the request demands one. Nothing was sent."
+            .into(),
+        param: Some("receipt".into()),
+        code: Some("demand_not_met".into()),
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +61,5 @@ mod tests {
         assert!(refused(&tee("tdx"), "simulated"));
         assert!(refused(&tee("tdx"), ""));
         assert!(refused(&Wishes { verdicts: vec!["gpu".into()], ..Wishes::default() }, "tdx"));
-        assert!(refused(&Wishes { receipt: true, ..Wishes::default() }, "tdx"));
     }
 }

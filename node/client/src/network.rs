@@ -1,5 +1,6 @@
 //! The client node: its loop, and the requests of its users.
 
+use cocoon_attest::Digest32;
 use cocoon_channel::Compaction;
 use cocoon_contract::cell::Hash;
 use cocoon_contract::root::RootState;
@@ -11,6 +12,7 @@ use cocoon_host::config::ConfigFault;
 use cocoon_host::peers::Presence;
 use cocoon_host::{BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
+use cocoon_proof::{Body, RootView};
 use cocoon_role_client::{Ask, Identity};
 use cocoon_settle::SettleRecord;
 use cocoon_units::{ImageHash, RequestId};
@@ -27,6 +29,9 @@ use crate::config::{Checked, ClientConfig};
 use crate::failure::{Asked, REFUSED_BY_WORKER};
 use crate::funds::{Desk, Funds, Parts};
 use crate::ground::{Ground, Journal};
+use crate::proof::Proofs;
+use crate::receipt_store::ReceiptStore;
+use crate::receipts::Expected;
 use crate::requests::{HeadSender, Request, Requests};
 use crate::turn::{After, Counts, State};
 
@@ -39,6 +44,8 @@ const EVENTS_MAX: usize = 4096;
 /// Pause between attempts while workers come back to a proxy that just became ready, or while a
 /// proxy ends.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// Header in which a worker finds the nonce of its receipt.
+const NONCE_HEADER: &str = "x-cocoon-nonce";
 /// When to try again after "no proxy".
 const AWAY_RETRY: Duration = Duration::from_secs(2);
 
@@ -71,7 +78,7 @@ pub enum NetworkFault {
 /// The client node. Clones share it.
 #[derive(Clone)]
 pub struct Network {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -88,6 +95,7 @@ pub(crate) struct Shared {
     /// The last ticket of the journal that is on disk.
     durable: watch::Sender<u64>,
     dialing: Dialing,
+    pub(crate) proofs: Proofs,
 }
 
 /// Whom this node keeps connections to.
@@ -154,6 +162,11 @@ impl Network {
         stop: &Stop,
     ) -> Result<Self, NetworkFault> {
         let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
+        let journal_key = keys::load_or_make(&config.data_dir.join("journal.key"))?;
+        let receipts = config.data_dir.join("receipts");
+        let receipts_max = config.receipts_max as usize;
+        let (receipts, receipt_events) = ReceiptStore::open(&receipts, &journal_key, receipts_max)?;
+
         let own_id = checked.wallet.hash;
         let mut subject =
             Subject::new(ChannelRole::Client, config.is_testnet, checked.root, own_id);
@@ -179,6 +192,7 @@ impl Network {
         let dialing = Dialing { dialer, connections, kept: Mutex::new(kept) };
 
         let (cancels, cancelled) = unbounded_channel();
+        let view = root_view(&root, checked.root.hash, config.is_testnet);
         let state = State {
             prices: root.network.params.price_table(),
             identity: Arc::new(identity(config, checked, root)),
@@ -190,6 +204,10 @@ impl Network {
             counts: Counts::default(),
             seen_models: Default::default(),
             funds: Desk { log: journal.log, ..Desk::default() },
+            receipts,
+            asked: Default::default(),
+            vouching: Vec::new(),
+            unreachable: Default::default(),
         };
         let shared = Arc::new(Shared {
             ending: Stop::new(),
@@ -201,8 +219,10 @@ impl Network {
             money: Notify::new(),
             durable: watch::Sender::new(0),
             dialing,
+            proofs: Proofs::new(presence, view),
         });
-        let inputs = Inputs { events, cancelled, book_events: journal.events };
+        let book_events = journal.events;
+        let inputs = Inputs { events, cancelled, book_events, receipt_events };
         let task = tokio::spawn(run(Arc::clone(&shared), inputs, stop.clone()));
         Ok(Self { shared, task: Arc::new(Mutex::new(Some(task))) })
     }
@@ -226,13 +246,24 @@ impl Network {
         request: &InferenceRequest,
         head: HeadSender,
     ) -> Result<(), Submitted> {
+        // Hashed before the lock is taken: bodies may be long.
+        let body = Body::of(request.body.expose());
         let mut state = self.shared.lock();
         let now_ms = clock::steady_ms();
         let Some((conn, proxy)) = state.ready_proxy(&request.model, now_ms) else {
             return Err(Submitted::NoProxy(head));
         };
-        let headers: Vec<(&str, &[u8])> =
+        let mut headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let carries = proxy.session.carries_receipts();
+        if request.wishes.receipt && !carries {
+            return Err(Submitted::NoReceipt);
+        }
+        let nonce: [u8; 32] = clock::random();
+        let nonce_text = Digest32::from(nonce).to_string();
+        if carries {
+            headers.push((NONCE_HEADER, nonce_text.as_bytes()));
+        }
         let timeout_ms = u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX);
         let ask = Ask {
             request: id,
@@ -259,9 +290,15 @@ impl Network {
             price: state.prices.price_per_token,
         };
         state.counts.asked += 1;
+        let expected = carries.then(|| {
+            let root = state.identity.root.hash;
+            Expected::new(nonce, root, body, request.wishes.receipt)
+        });
         state.requests.insert(
             id,
             Request {
+                expected,
+                receipt_id: None,
                 conn,
                 asked,
                 deadline_ms: now_ms.saturating_add(timeout_ms),
@@ -299,6 +336,7 @@ impl Network {
             head = match self.submit(id, request, head) {
                 Ok(()) => return Ok(()),
                 Err(Submitted::NoProxy(head)) => head,
+                Err(Submitted::NoReceipt) => return Err(crate::demands::no_receipt()),
                 Err(Submitted::TooLong) => {
                     return Err(UpstreamError::BadRequest {
                         message: "The request is larger than 16 MiB, the most that the network's \
@@ -318,6 +356,7 @@ impl Network {
 
 enum Submitted {
     NoProxy(HeadSender),
+    NoReceipt,
     TooLong,
 }
 
@@ -378,6 +417,17 @@ impl Upstream for Network {
         Err(UpstreamError::NoProxy { retry_after: AWAY_RETRY })
     }
 
+    async fn attestation(&self, nonce: [u8; 32]) -> Result<Vec<u8>, UpstreamError> {
+        let bundle = self.shared.bundle(nonce).await?;
+        bundle.write().map_err(|fault| UpstreamError::Internal { message: fault.to_string() })
+    }
+
+    async fn receipt(&self, id: &str) -> Result<Option<Vec<u8>>, UpstreamError> {
+        let Some(file) = self.shared.lock().receipts.file(id) else { return Ok(None) };
+        let internal = |message: String| UpstreamError::Internal { message };
+        file.write().map(Some).map_err(|fault| internal(fault.to_string()))
+    }
+
     async fn status(&self) -> NetworkStatus {
         let state = self.shared.lock();
         let ready = state.proxies.values().filter(|proxy| proxy.session.is_ready()).count();
@@ -416,6 +466,7 @@ impl Shared {
         identity.proxy_images = old.proxy_images.as_ref().map(|_| images);
         identity.network = root.network.clone();
         state.prices = root.network.params.price_table();
+        self.proofs.adopt(root_view(root, identity.root.hash, identity.is_testnet));
         state.identity = Arc::new(identity);
         for proxy in state.proxies.values().filter(|_| moves) {
             proxy.link.close();
@@ -451,10 +502,11 @@ struct Inputs {
     events: Receiver<LinkEvent>,
     cancelled: UnboundedReceiver<RequestId>,
     book_events: BooksEvents,
+    receipt_events: BooksEvents,
 }
 
 async fn run(shared: Arc<Shared>, inputs: Inputs, stop: Stop) {
-    let Inputs { mut events, mut cancelled, mut book_events } = inputs;
+    let Inputs { mut events, mut cancelled, mut book_events, mut receipt_events } = inputs;
     let mut batch = Vec::with_capacity(BATCH);
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -480,10 +532,19 @@ async fn run(shared: Arc<Shared>, inputs: Inputs, stop: Stop) {
                 BooksEvent::Stalled(fault) => tracing::error!(%fault, "journal waits"),
                 BooksEvent::Failed(fault) => after.journal = Some(fault),
             },
+            Some(event) = receipt_events.recv() => {
+                if let BooksEvent::Failed(fault) = event {
+                    tracing::error!(%fault, "receipts are kept in memory only from now on");
+                }
+            }
             _ = ticks.tick() => shared.lock().tick(clock::steady_ms(), &mut after),
         }
         if after.ready {
             shared.ready.notify_waiters();
+        }
+        for unvouched in after.unvouched {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move { shared.vouch(unvouched).await });
         }
         if after.money {
             shared.money.notify_one();
@@ -531,5 +592,17 @@ fn identity(config: &ClientConfig, checked: Checked, root: RootState) -> Identit
         root_version: i32::try_from(root.version).unwrap_or(i32::MAX),
         proxy_images: check.then(|| images(&root)),
         network: root.network,
+    }
+}
+
+/// What the registry allows, for whoever judges the machines.
+fn root_view(root: &RootState, contract: [u8; 32], is_testnet: bool) -> RootView {
+    RootView {
+        contract: Digest32::from(contract),
+        network_id: network::network_id(is_testnet),
+        version: root.version,
+        proxy_images: root.proxy_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
+        worker_images: root.worker_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
+        models: root.model_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
     }
 }

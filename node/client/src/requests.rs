@@ -6,7 +6,7 @@ use cocoon_gateway::{
     AnswerFeed, AnswerHead, FinalRecord, InferenceStream, UpstreamError, answer_channel,
 };
 use cocoon_link::ConnId;
-use cocoon_role_client::{AnswerEvent, Charge};
+use cocoon_role_client::{AnswerEvent, Charge, WorkerReceipt};
 use cocoon_units::{Nanoton, PriceTable, RequestId};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::collections::HashMap;
@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::failure::{Asked, reason};
+use crate::receipts::{Expected, Received};
 
 /// Bytes of an answer that wait for a slow reader before the request is given up. The connection
 /// to the proxy is shared, so one slow reader cannot hold it back.
@@ -35,6 +36,10 @@ pub(crate) struct Request {
     pub(crate) worker: WorkerSeen,
     pub(crate) head: Option<HeadSender>,
     pub(crate) feed: Option<AnswerFeed>,
+    /// What a receipt must agree with, where one may come.
+    pub(crate) expected: Option<Expected>,
+    /// Id of the receipt, at the end.
+    pub(crate) receipt_id: Option<String>,
 }
 
 /// All open requests of this node.
@@ -42,6 +47,10 @@ pub(crate) struct Requests {
     open: HashMap<RequestId, Request>,
     cancels: UnboundedSender<RequestId>,
     tee_kind: &'static str,
+    /// Receipts that came and agree, for the store.
+    received: Vec<Received>,
+    /// Receipts that were none.
+    pub(crate) receipts_refused: u64,
 }
 
 /// What an event leaves to do.
@@ -57,7 +66,7 @@ impl Requests {
     /// None open. `cancels` learns of readers that went away; `tee_kind` is what the network's
     /// machines are, as far as this node's own evidence tells.
     pub(crate) fn new(cancels: UnboundedSender<RequestId>, tee_kind: &'static str) -> Self {
-        Self { open: HashMap::new(), cancels, tee_kind }
+        Self { open: HashMap::new(), cancels, tee_kind, received: Vec::new(), receipts_refused: 0 }
     }
 
     /// What the network's machines are; empty when nothing is known.
@@ -103,13 +112,52 @@ impl Requests {
             }
             AnswerEvent::Part { bytes, end } => self.part(id, bytes, end, prices, Left::Nothing),
             AnswerEvent::Failed { refused, charge } => {
-                if let Some(request) = self.open.remove(&id) {
+                if let Some(mut request) = self.open.remove(&id) {
+                    // A cancelled answer was charged for and has its receipt, too.
+                    request.receipt_id = self.settle(&mut request).unwrap_or_default();
                     let error = reason(&refused, &request.asked, offered);
                     end(request, Some(error), &charge, prices);
                 }
                 Left::Nothing
             }
         }
+    }
+
+    /// Takes the receipt that a proxy passed on.
+    pub(crate) fn receipt(&mut self, conn: ConnId, id: RequestId, passed: &WorkerReceipt) {
+        let request = self.open.get_mut(&id).filter(|request| request.conn == conn);
+        if let Some(expected) = request.and_then(|request| request.expected.as_mut()) {
+            expected.receipt(passed);
+        }
+    }
+
+    /// The receipts that came since the last call.
+    pub(crate) fn take_received(&mut self) -> Vec<Received> {
+        std::mem::take(&mut self.received)
+    }
+
+    /// The answer has ended: gives the receipt's id, or why a demanded one is missing.
+    fn settle(&mut self, request: &mut Request) -> Result<Option<String>, UpstreamError> {
+        let Some(expected) = request.expected.take() else { return Ok(None) };
+        let demanded = expected.is_demanded();
+        let why = match expected.finish(request.conn) {
+            Some(Ok(received)) => {
+                let id = received.receipt.id();
+                self.received.push(received);
+                return Ok(Some(id));
+            }
+            Some(Err(why)) => {
+                self.receipts_refused += 1;
+                tracing::warn!(%why, "a worker's receipt was refused");
+                why
+            }
+            None => "none came".to_owned(),
+        };
+        if demanded {
+            let reason = format!("it gave no receipt, which the request demands: {why}");
+            return Err(UpstreamError::WorkerLost { reason });
+        }
+        Ok(None)
     }
 
     /// Fails every request of a connection that ended.
@@ -176,6 +224,9 @@ impl Requests {
         left: Left,
     ) -> Left {
         let Some(request) = self.open.get_mut(&id) else { return left };
+        if let Some(expected) = &mut request.expected {
+            expected.part(&bytes);
+        }
         let refused = match (&request.feed, bytes.is_empty()) {
             (_, true) => false,
             (Some(feed), false) => feed.push(bytes).is_err(),
@@ -183,8 +234,14 @@ impl Requests {
             (None, false) => true,
         };
         if let Some(charge) = charge {
-            if let Some(request) = self.open.remove(&id) {
-                end(request, None, &charge, prices);
+            if let Some(mut request) = self.open.remove(&id) {
+                match self.settle(&mut request) {
+                    Ok(receipt_id) => {
+                        request.receipt_id = receipt_id;
+                        end(request, None, &charge, prices);
+                    }
+                    Err(error) => end(request, Some(error), &charge, prices),
+                }
             }
             return Left::Nothing;
         }
@@ -211,7 +268,9 @@ fn end(request: Request, error: Option<UpstreamError>, charge: &Charge, prices: 
             let _ = head.send(Err(error));
         }
         (None, Some(feed)) => {
-            feed.finish(FinalRecord { worker: request.worker, ..record(error, charge, prices) });
+            let receipt_id = request.receipt_id;
+            let record = record(error, charge, prices);
+            feed.finish(FinalRecord { worker: request.worker, receipt_id, ..record });
         }
         (None, None) => {}
     }

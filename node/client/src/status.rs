@@ -43,6 +43,8 @@ pub(crate) fn sections(state: &State) -> Vec<(String, String)> {
                 "requests_sent": state.counts.asked,
                 "requests_running": state.requests.len(),
                 "connections_ended_by_us": state.counts.faults,
+                "receipts_kept": state.receipts.len(),
+                "receipts_refused": state.requests.receipts_refused,
             }),
         ),
         section(

@@ -1,22 +1,28 @@
 //! The state behind the lock: sessions, requests, books. Every function is short and never waits.
 
+use cocoon_attest::{Digest32, PeerEvidence};
 use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
 use cocoon_gateway::{InferenceRequest, ModelOffer, UpstreamError};
 use cocoon_host::{Books, clock};
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
 use cocoon_openai::reference::{ReferenceLine, adapt};
+use cocoon_proof::Bundle;
 use cocoon_role_client::{
-    AnswerEvent, Fault, Identity, Incoming, ModelWorkers, ProxySession, Turn,
+    AnswerEvent, Fault, Identity, Incoming, ModelWorkers, ProxySession, ReportQuestion, Turn,
 };
 use cocoon_settle::{SettleLog, SettleRecord};
 use cocoon_units::{ImageHash, PriceTable, RequestId, SecretBytes};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 use crate::failure::{REFUSED_BY_WORKER, away};
 use crate::funds::Desk;
 use crate::offers;
+use crate::proof::{AnswerSender, ShownProxy, Unvouched};
+use crate::receipt_store::ReceiptStore;
 use crate::requests::{Left, Requests};
 
 /// How old the list of models may be before the proxies are asked again.
@@ -39,12 +45,20 @@ pub(crate) struct Proxy {
     pub(crate) measurement: String,
     /// What evidence says of it, once it gave any.
     pub(crate) verdicts: Option<Box<PeerVerdicts>>,
+    /// What it showed in its certificate.
+    evidence: Option<Arc<PeerEvidence>>,
+    remote: SocketAddr,
     /// Takes no requests before this, on the node's steady clock: it ends or cannot work now.
     away_until_ms: u64,
     models: Vec<ModelWorkers>,
     models_asked_ms: u64,
     ready_at_ms: u64,
 }
+
+/// Most proxies whose failure to connect is remembered.
+const UNREACHABLE_MAX: usize = 64;
+/// Most keys of receipts whose reports are fetched at the same time.
+const VOUCHING_MAX: usize = 16;
 
 /// Everything that requests and connections share.
 pub(crate) struct State {
@@ -59,6 +73,13 @@ pub(crate) struct State {
     /// Models that were ever offered here: their workers may come back.
     pub(crate) seen_models: HashSet<String>,
     pub(crate) funds: Desk,
+    pub(crate) receipts: ReceiptStore,
+    /// Questions about workers that are on their way.
+    pub(crate) asked: HashMap<(ConnId, i64), AnswerSender>,
+    /// Keys of receipts whose reports are being fetched.
+    pub(crate) vouching: Vec<Digest32>,
+    /// Why proxies cannot be reached, by address; few, since few are dialled.
+    pub(crate) unreachable: BTreeMap<SocketAddr, String>,
 }
 
 /// Totals for the status pages.
@@ -77,6 +98,8 @@ pub(crate) struct After {
     pub(crate) money: bool,
     /// The journal is gone: end the node.
     pub(crate) journal: Option<cocoon_journal::Fault>,
+    /// Keys of receipts for which a report is to be fetched.
+    pub(crate) unvouched: Vec<Unvouched>,
 }
 
 impl State {
@@ -147,9 +170,13 @@ impl State {
                 tracing::info!(?conn, %fault, "proxy connection closed");
                 self.proxies.remove(&conn);
                 self.requests.lost(conn, &self.prices);
+                self.asked.retain(|(of, _), _| *of != conn);
             }
             Event::DialFailed { target, fault, .. } => {
                 tracing::debug!(%target, %fault, "proxy cannot be reached");
+                if self.unreachable.len() < UNREACHABLE_MAX {
+                    self.unreachable.insert(target, fault.to_string());
+                }
             }
             Event::Message(data) => {
                 let Some(proxy) = self.proxies.get_mut(&conn) else { return };
@@ -157,12 +184,22 @@ impl State {
                 self.turned(conn, turn, now_ms, after);
             }
             Event::Answer { id, data } => {
+                if let Some(asked) = self.asked.remove(&(conn, id)) {
+                    // Whoever asked may have left.
+                    let _ = asked.send(Ok(data.to_vec()));
+                    return;
+                }
                 let Some(proxy) = self.proxies.get_mut(&conn) else { return };
                 let channels = &mut self.channels;
                 let turn = proxy.session.answered(&self.identity, channels, now_ms, id, &data);
                 self.turned(conn, turn, now_ms, after);
             }
             Event::QueryFailed { id, code, message } => {
+                if let Some(asked) = self.asked.remove(&(conn, id)) {
+                    let text = message.chars().take(200).collect::<String>();
+                    let _ = asked.send(Err(format!("{text} ({code})")));
+                    return;
+                }
                 let Some(proxy) = self.proxies.get_mut(&conn) else { return };
                 let turn = proxy.session.failed(id, code, &message).map(|()| Turn::default());
                 self.turned(conn, turn, now_ms, after);
@@ -224,8 +261,11 @@ impl State {
         }
         let first_query = i64::from_le_bytes(clock::random());
         let (session, turn) = ProxySession::open(&self.identity, first_query);
+        self.unreachable.remove(&opened.remote);
         let proxy = Proxy {
             session,
+            evidence: opened.identity.evidence.clone(),
+            remote: opened.remote,
             link: opened.link,
             measurement: image.map(|image| image.to_string()).unwrap_or_default(),
             verdicts: None,
@@ -255,6 +295,7 @@ impl State {
         self.journal(&turn.records, after);
         match turn.incoming {
             None | Some(Incoming::Booked(..)) => {}
+            Some(Incoming::Receipt(id, passed)) => self.requests.receipt(conn, id, &passed),
             Some(Incoming::Leaving) => {
                 tracing::info!(?conn, "the proxy ends soon");
                 self.leave(conn, LEFT_FOR_GOOD);
@@ -291,6 +332,7 @@ impl State {
                 if self.requests.event(conn, id, event, &self.prices, &offered) == Left::Cancel {
                     self.cancel(conn, id);
                 }
+                self.keep_receipts(after);
             }
         }
     }
@@ -300,6 +342,73 @@ impl State {
         if let Some(proxy) = self.proxies.get_mut(&conn) {
             proxy.away_until_ms = proxy.away_until_ms.max(until_ms);
         }
+    }
+
+    /// Puts receipts into the store, and asks for the reports of keys that are new.
+    fn keep_receipts(&mut self, after: &mut After) {
+        for received in self.requests.take_received() {
+            let key = received.receipt.receipt.receipt_key;
+            self.receipts.keep(received.receipt);
+            let known = self.receipts.has_report(key) || self.vouching.contains(&key);
+            if !known && self.vouching.len() < VOUCHING_MAX {
+                self.vouching.push(key);
+                let (conn, worker) = (received.conn, received.worker);
+                after.unvouched.push(Unvouched { conn, worker, key });
+            }
+        }
+    }
+
+    /// A report for a key was fetched, or was not: the next receipt of that key tries again.
+    pub(crate) fn vouched(&mut self, key: Digest32, report: Option<Bundle>) {
+        self.vouching.retain(|open| *open != key);
+        if let Some(report) = report {
+            self.receipts.keep_report(key, report);
+        }
+    }
+
+    /// Asks a proxy about the workers behind it.
+    ///
+    /// # Errors
+    /// The proxy is gone or carries no reports.
+    pub(crate) fn ask_reports(
+        &mut self,
+        conn: ConnId,
+        question: ReportQuestion,
+    ) -> Result<oneshot::Receiver<Result<Vec<u8>, String>>, String> {
+        let proxy = self.proxies.get_mut(&conn).ok_or("the proxy's connection is gone")?;
+        let (query, turn) = proxy
+            .session
+            .ask_reports(question)
+            .ok_or("the proxy in between carries no reports of workers")?;
+        let (sender, answer) = oneshot::channel();
+        self.asked.insert((conn, query), sender);
+        self.send(conn, turn.send);
+        Ok(answer)
+    }
+
+    /// Whether the proxy of this connection carries reports.
+    pub(crate) fn carries_reports(&self, conn: ConnId) -> bool {
+        self.proxies.get(&conn).is_some_and(|proxy| proxy.session.carries_reports())
+    }
+
+    /// The proxies of this node, for whoever wants to see their evidence.
+    pub(crate) fn shown_proxies(&self) -> Vec<ShownProxy> {
+        let mut shown: Vec<ShownProxy> = self
+            .proxies
+            .iter()
+            .map(|(conn, proxy)| {
+                let contract = proxy.session.proxy().map(|address| address.to_raw());
+                let contract = contract.unwrap_or_else(|| "(not introduced)".to_owned());
+                ShownProxy {
+                    conn: *conn,
+                    name: format!("{} {contract}", proxy.remote),
+                    bundle: proxy.verdicts.as_ref().and_then(|known| known.bundle.clone()),
+                    evidence: proxy.evidence.clone(),
+                }
+            })
+            .collect();
+        shown.sort_by(|left, right| left.name.cmp(&right.name));
+        shown
     }
 
     fn refresh_models(&mut self, conn: ConnId, now_ms: u64, after: &mut After) {

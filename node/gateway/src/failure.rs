@@ -40,6 +40,14 @@ impl Refusal {
         ApiError::new(404, INVALID_REQUEST, message).with_code("unknown_url").into()
     }
 
+    /// A receipt that is not kept here (any more).
+    pub fn unknown_receipt(id: &str) -> Refusal {
+        let message = format!(
+            "No receipt {id} is kept here. Only the newest are, and only of this gateway's answers."
+        );
+        ApiError::new(404, INVALID_REQUEST, message).with_code("receipt_not_found").into()
+    }
+
     /// A method that the path does not take.
     pub fn wrong_method(allow: &'static str) -> Refusal {
         let message = format!("This path takes {allow} only.");

@@ -204,6 +204,7 @@ impl<U: Upstream> Gateway<U> {
             (Ok(_), Route::Preflight) => Ok(pages::empty(StatusCode::NO_CONTENT)),
             (Ok(_), Route::Unknown) => Err(Box::new(Refusal::unknown_path())),
             (Ok(_), Route::WrongMethod(allow)) => Err(Box::new(Refusal::wrong_method(allow))),
+            (Ok(_), Route::Page(Page::Attestation)) => self.attestation_page(&parts.uri).await,
             (Ok(_), Route::Page(page)) => self.page(page).await,
         };
         // An unread body would stand where the connection's next request is expected.
@@ -237,6 +238,8 @@ impl<U: Upstream> Gateway<U> {
 
     async fn page(&self, page: Page) -> Result<Reply, Box<Refusal>> {
         match page {
+            Page::Attestation => self.attestation_page(&http::Uri::default()).await,
+            Page::Receipt(id) => self.receipt_page(&id).await,
             Page::Models => self.models_page().await,
             Page::Model(name) => self.model_page(&name).await,
             Page::Health => Ok(pages::json(StatusCode::OK, "{\"status\":\"ok\"}".into())),

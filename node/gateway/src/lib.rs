@@ -30,6 +30,7 @@ mod order;
 mod origin;
 mod pace;
 mod pages;
+mod proof_pages;
 mod relay;
 mod reply;
 mod report;
@@ -45,5 +46,6 @@ pub use answer::{
     AnswerFeed, AnswerHead, AnswerParts, FinalRecord, InferenceStream, answer_channel,
 };
 pub use config::GatewayConfig;
+pub use order::body_sent;
 pub use serve::{Server, serve};
 pub use upstream::{InferenceRequest, ModelOffer, Upstream, UpstreamError};

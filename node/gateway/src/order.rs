@@ -14,6 +14,20 @@ use crate::config::GatewayConfig;
 use crate::gateway::header_text;
 use crate::upstream::{InferenceRequest, Wishes};
 
+/// What a gateway of this configuration sends on of a user's body: the network's own members taken
+/// out, defaults put in, other dialects translated. For whoever compares a receipt with a request.
+///
+/// # Errors
+/// The body is none that the gateway would take.
+pub fn body_sent(
+    endpoint: Endpoint,
+    body: Bytes,
+    config: &GatewayConfig,
+) -> Result<Bytes, ApiError> {
+    let order = Order::read(endpoint, &HeaderMap::new(), body, "req_compared", config)?;
+    Ok(order.request.body.into_inner())
+}
+
 /// A request ready to run, and how its answer is to be shown.
 #[derive(Debug)]
 pub(crate) struct Order {

@@ -41,6 +41,10 @@ pub(crate) enum Page {
     JsonStats,
     /// `/stats`
     Stats,
+    /// `/v1/attestation`
+    Attestation,
+    /// `/v1/receipts/{id}`
+    Receipt(String),
 }
 
 impl Route {
@@ -80,6 +84,13 @@ fn page(path: &str) -> Option<Page> {
         "/openapi.json" => Page::OpenApi,
         "/jsonstats" => Page::JsonStats,
         "/stats" => Page::Stats,
+        "/v1/attestation" => Page::Attestation,
+        _ if path.starts_with("/v1/receipts/") => {
+            let id = path.strip_prefix("/v1/receipts/")?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let known = (1..=128).contains(&id.len()) && id.chars().all(plain);
+            return known.then(|| Page::Receipt(id.to_owned()));
+        }
         _ => {
             let name = path.strip_prefix("/v1/models/").filter(|name| !name.is_empty())?;
             Page::Model(percent_decoded(name)?)

@@ -26,6 +26,28 @@ pub trait Upstream: Send + Sync + 'static {
     /// hundred milliseconds: a cached list is right.
     fn models(&self) -> impl Future<Output = Result<Vec<ModelOffer>, UpstreamError>> + Send;
 
+    /// Shows the evidence of all machines behind the network side, the workers' over `nonce`, as
+    /// one file (`docs/receipts.md`).
+    fn attestation(
+        &self,
+        nonce: [u8; 32],
+    ) -> impl Future<Output = Result<Vec<u8>, UpstreamError>> + Send {
+        let _ = nonce;
+        async {
+            let message = "This network side shows no evidence.".to_owned();
+            Err(UpstreamError::BadRequest { message, param: None, code: None })
+        }
+    }
+
+    /// Returns the receipt of this id as a file; nothing when there is none (any more).
+    fn receipt(
+        &self,
+        id: &str,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, UpstreamError>> + Send {
+        let _ = id;
+        async { Ok(None) }
+    }
+
     /// Says what the status pages (`/jsonstats`, `/stats`) show of the network side.
     fn status(&self) -> impl Future<Output = NetworkStatus> + Send {
         async { NetworkStatus::default() }

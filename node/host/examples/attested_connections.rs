@@ -39,6 +39,9 @@ fn presence(roots: &Path, role: ChannelRole, stop: &Stop) -> Result<Presence, St
         image,
         machine: role.byte().into(),
         gpu: role == ChannelRole::Worker,
+        snp: false,
+        misbehave: None,
+        dangerous_unchecked_peers: false,
     };
     Presence::start(&Secret::new([role.byte(); 32]), &evidence, stop)
 }

@@ -1,10 +1,13 @@
 //! The evidence a node shows about itself, and what it demands of its peers.
 
+use cocoon_attest::snp::SnpProduct;
 use cocoon_attest::{
     Collateral, CollateralNeed, Digest32, PeerEvidence, Policy, PolicyMode, TrustRoots, gpu,
 };
 use cocoon_evidence::seal::{LastingKey, SealClient, SealedKeys as _};
-use cocoon_evidence::sim::{DevPki, SimulatedEnclave, SimulatedPlatform, SimulatedPlatformForm};
+use cocoon_evidence::sim::{
+    DevPki, Misbehave, SimulatedEnclave, SimulatedPlatform, SimulatedPlatformForm,
+};
 use cocoon_evidence::{EvidenceProvider, QuoteSubject};
 use cocoon_link::Later;
 use cocoon_ratls::{AnyPeer, AttestedPeer, CollateralSource, OwnEvidence, PeerPolicy};
@@ -37,6 +40,15 @@ pub enum EvidenceConfig {
         /// Whether the machine has a GPU, which is checked at boot and shown to peers.
         #[serde(default)]
         gpu: bool,
+        /// Whether it is an AMD machine (SEV-SNP) instead of an Intel one (TDX).
+        #[serde(default)]
+        snp: bool,
+        /// The lie it tells, to see who notices.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        misbehave: Option<Misbehave>,
+        /// Dangerous: accept peers whatever they show, to see who else notices.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dangerous_unchecked_peers: bool,
     },
     /// A real TEE, or a client's machine that verifies others.
     Hardware(Box<HardwareConfig>),
@@ -85,9 +97,10 @@ impl std::fmt::Debug for Trust {
     }
 }
 
-/// Collateral of the simulated platform, which any of its machines can make.
+/// Collateral of the simulated platform, which any of its machines can make: one machine of each
+/// maker.
 struct Simulated {
-    platform: Option<Arc<SimulatedPlatform>>,
+    platforms: Vec<Arc<SimulatedPlatform>>,
     current: RwLock<Collateral>,
 }
 
@@ -103,9 +116,13 @@ impl Keeper for Simulated {
     }
 
     fn renew(&self) -> Result<(), String> {
-        let Some(platform) = &self.platform else { return Ok(()) };
-        let fresh =
-            platform.collateral(clock::now_ms() / 1000).map_err(|fault| fault.to_string())?;
+        let mut fresh = Collateral::default();
+        for platform in &self.platforms {
+            let made =
+                platform.collateral(clock::now_ms() / 1000).map_err(|fault| fault.to_string())?;
+            fresh.tdx = fresh.tdx.or(made.tdx);
+            fresh.snp = fresh.snp.or(made.snp);
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
@@ -121,31 +138,62 @@ impl Trust {
                 fresh: None,
                 requires_fresh: false,
                 sealer: None,
-                keeper: Arc::new(Simulated { platform: None, current: RwLock::default() }),
+                keeper: Arc::new(Simulated { platforms: Vec::new(), current: RwLock::default() }),
             }),
-            EvidenceConfig::Simulated { roots, image, machine, gpu } => {
-                Self::simulated(roots, image, *machine, *gpu)
-            }
+            EvidenceConfig::Simulated { roots, .. } => Self::simulated(roots, config),
             EvidenceConfig::Hardware(hardware) => Self::hardware(hardware),
         }
     }
 
-    fn simulated(roots: &Path, image: &str, machine: u64, gpu: bool) -> Result<Self, String> {
+    fn simulated(roots: &Path, config: &EvidenceConfig) -> Result<Self, String> {
+        let EvidenceConfig::Simulated {
+            image,
+            machine,
+            gpu,
+            snp,
+            misbehave,
+            dangerous_unchecked_peers,
+            ..
+        } = config
+        else {
+            return Err("this is no simulated machine".to_owned());
+        };
         let gpu_nonce = gpu.then(clock::random);
-        let platform = Arc::new(boot(roots, image, machine, gpu_nonce)?);
+        let form = SimulatedPlatformForm {
+            snp: snp.then_some(SnpProduct::Genoa),
+            image: image.clone(),
+            number: *machine,
+            gpu_nonce,
+            // What a lie about the GPU is compared with.
+            measure_gpu: *gpu && misbehave.is_some(),
+            lie: *misbehave,
+            ..SimulatedPlatformForm::default()
+        };
+        let other = SimulatedPlatformForm {
+            snp: (!*snp).then_some(SnpProduct::Genoa),
+            gpu_nonce: None,
+            lie: None,
+            ..form.clone()
+        };
+        let platform = Arc::new(boot(roots, form)?);
         // Which image may run is the registry's to say; the role compares with it.
         let mut policy = platform.policy();
         policy.image_hashes.clear();
         policy.required.retain(|claim| *claim != cocoon_attest::ClaimKind::Image);
-        check_gpu(&*platform, gpu_nonce, &policy)?;
+        // A machine that is told to lie is not stopped by its own check.
+        check_gpu(&*platform, gpu_nonce.filter(|_| misbehave.is_none()), &policy)?;
         let keeper = Arc::new(Simulated {
-            platform: Some(Arc::clone(&platform)),
+            platforms: vec![Arc::clone(&platform), Arc::new(boot(roots, other)?)],
             current: RwLock::default(),
         });
         keeper.renew()?;
         let image = platform.image_hash();
         let trust = Self::judging(Some(Arc::clone(&platform) as _), image, policy, keeper)?;
-        Ok(Self { sealer: Some(platform), ..trust })
+        let trust = Self { sealer: Some(platform), ..trust };
+        if *dangerous_unchecked_peers {
+            return Ok(Self { judge: None, fresh: None, requires_fresh: false, ..trust });
+        }
+        Ok(trust)
     }
 
     fn hardware(config: &HardwareConfig) -> Result<Self, String> {
@@ -296,20 +344,9 @@ fn check_gpu(
         .map_err(|bad| format!("the GPU of this machine: {bad}"))
 }
 
-fn boot(
-    roots: &Path,
-    image: &str,
-    machine: u64,
-    gpu_nonce: Option<[u8; 32]>,
-) -> Result<SimulatedPlatform, String> {
+fn boot(roots: &Path, form: SimulatedPlatformForm) -> Result<SimulatedPlatform, String> {
     let now_s = clock::now_ms() / 1000;
     let pki = DevPki::load_or_generate(roots, now_s).map_err(|fault| fault.to_string())?;
-    let form = SimulatedPlatformForm {
-        image: image.to_owned(),
-        number: machine,
-        gpu_nonce,
-        ..SimulatedPlatformForm::default()
-    };
     SimulatedPlatform::boot(Arc::new(pki), form).map_err(|fault| fault.to_string())
 }
 
@@ -318,5 +355,17 @@ fn boot(
 /// # Errors
 /// The text says what is wrong with the roots' file.
 pub fn simulated_image_hash(roots: &Path, image: &str) -> Result<[u8; 32], String> {
-    boot(roots, image, 1, None).map(|platform| platform.image_hash().0)
+    let form =
+        SimulatedPlatformForm { image: image.to_owned(), ..SimulatedPlatformForm::default() };
+    boot(roots, form).map(|platform| platform.image_hash().0)
+}
+
+/// The rules for machines of the simulated platform under these roots; images and models are to
+/// be added from the registry.
+///
+/// # Errors
+/// The text says what is wrong with the roots' file.
+pub fn simulated_policy(roots: &Path) -> Result<Policy, String> {
+    let platform = boot(roots, SimulatedPlatformForm::default())?;
+    Ok(Policy { image_hashes: Vec::new(), ..platform.policy() })
 }

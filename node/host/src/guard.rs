@@ -288,6 +288,9 @@ mod tests {
             image: "worker".to_owned(),
             machine: 1,
             gpu: false,
+            snp: false,
+            misbehave: None,
+            dangerous_unchecked_peers: false,
         };
         let subject = Subject::new(ChannelRole::Worker, true, Address::new(0, [5; 32]), [6; 32]);
         let guard = |trust: Trust| ChannelGuard {

@@ -17,6 +17,7 @@ pub mod network;
 pub mod peers;
 mod stop;
 pub mod telemetry;
+pub mod witness;
 
 pub use books::{Books, BooksEvent, BooksEvents};
 pub use cocoon_attest::channel::ChannelRole;

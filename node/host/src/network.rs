@@ -13,6 +13,12 @@ use crate::config::ConfigFault;
 /// Largest file that is read, bytes: codes of three contracts and a large registry fit.
 const FILE_LEN_MAX: u64 = 16 << 20;
 
+/// The number by which statements name the network: TON's global id of the chain.
+#[must_use]
+pub const fn network_id(is_testnet: bool) -> i32 {
+    if is_testnet { -3 } else { -239 }
+}
+
 /// Reads a `rootConfig.pseudo` file of either line.
 ///
 /// # Errors

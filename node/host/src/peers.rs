@@ -1,10 +1,11 @@
 //! How a node meets its peers: transport, own key and certificate.
 
-use cocoon_attest::TrustRoots;
+use cocoon_attest::channel::leaf_key_digest;
+use cocoon_attest::{Collateral, PeerEvidence, TrustRoots};
 use cocoon_link::{Entry, Guard, Route};
 use cocoon_ratls::{
     Acceptor, AnyPeer, CertificateRequest, CollateralSource, Connector, Credentials,
-    CredentialsHolder, NodeKey, Security,
+    CredentialsHolder, KeepingPeer, NodeKey, Security,
 };
 use cocoon_units::Secret;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::config::ConfigFault;
 use crate::evidence::{EvidenceConfig, Trust};
 use crate::guard::{Able, ChannelGuard, QUOTES_MAX, Subject};
+use crate::witness::Witness;
 use crate::{Stop, clock};
 
 /// How far a certificate's start is set back: peers of the reference compare it with their own
@@ -134,6 +136,19 @@ impl Presence {
         }
     }
 
+    /// What this node's TEE says to clients behind a proxy.
+    #[must_use]
+    pub fn witness(&self) -> Witness {
+        let own_key = leaf_key_digest(self.credentials.current().key().public_key());
+        Witness::new(self.trust.provider().cloned(), own_key)
+    }
+
+    /// What is at hand to judge a machine's evidence with.
+    #[must_use]
+    pub fn collateral_of(&self, evidence: &PeerEvidence) -> Collateral {
+        self.trust.keeper().at_hand(evidence)
+    }
+
     fn security(&self, admit: Admit) -> Security {
         let policy = match admit {
             Admit::Anybody => Arc::new(AnyPeer),
@@ -175,7 +190,8 @@ impl Presence {
     pub fn route(&self, transport: &Transport, work_bits_max: u8) -> Route {
         match transport {
             Transport::Direct => {
-                let mut connector = Connector::new(self.security(Admit::Attested));
+                let policy = Arc::new(KeepingPeer(self.trust.policy()));
+                let mut connector = Connector::new(Security::new(self.credentials.clone(), policy));
                 connector.work_bits_max = work_bits_max;
                 let connector = Box::new(connector);
                 match self.guard(None) {

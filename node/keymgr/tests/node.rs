@@ -89,6 +89,9 @@ fn evidence(dir: &Path, image: &str, machine: u64) -> EvidenceConfig {
         image: image.to_owned(),
         machine,
         gpu: false,
+        snp: false,
+        misbehave: None,
+        dangerous_unchecked_peers: false,
     }
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod funds;
 mod model;
 mod node;
+mod notary;
 mod query;
 mod state;
 mod weights;

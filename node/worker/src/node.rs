@@ -1,5 +1,6 @@
 //! The worker's loop.
 
+use cocoon_attest::report::Keyset;
 use cocoon_channel::{ChannelRecord, Channels, Compaction};
 use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
@@ -10,11 +11,13 @@ use cocoon_host::{
     Books, BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network,
 };
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
+use cocoon_proof::ReceiptKey;
 use cocoon_role_worker::Identity;
 use cocoon_settle::{SettleLog, SettleRecord};
 use cocoon_units::{Coefficient, ImageHash};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
@@ -25,6 +28,7 @@ use crate::backend::{Backend, BackendFault};
 use crate::config::{Checked, WorkerConfig};
 use crate::funds::{Ground, Standing};
 use crate::model::ModelChange;
+use crate::notary::Notary;
 use crate::state::{self, State, Told};
 use crate::weights::{Weights, WeightsEvent, WeightsFault};
 
@@ -98,10 +102,12 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let (channels, settled, books, book_events) = open_books(&config.data_dir)?;
 
     let own_id = checked.owner.hash;
+    let receipt_key = ReceiptKey::from_seed(&clock::random());
     let mut subject = Subject::new(ChannelRole::Worker, config.is_testnet, checked.root, own_id);
     if config.check_proxy_images || !config.is_test {
         subject.peer_images = root.proxy_hashes.iter().map(|hash| hash.0).collect();
     }
+    subject.keyset = Keyset { receipt_key: receipt_key.public() }.digest().0;
     let served = subject.model.clone();
     served.set(checked.model.as_str());
     let presence = Presence::start(&key, &config.evidence, stop)
@@ -134,7 +140,10 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
         ground.look_after(owner, &settled, standing.subscribe(), tell.clone(), stop.clone());
     }
     let identity = identity(config, checked, root);
-    let mut state = State::new(identity, kept_books, (backend.clone(), model_change), tell);
+    let notary = Notary::new(presence.witness(), &identity, receipt_key)
+        .map_err(WorkerFault::Certificate)?;
+    let means = (backend.clone(), model_change, Arc::new(notary));
+    let mut state = State::new(identity, kept_books, means, tell);
     state.settled = settled;
     let (admin, orders) = Admin::new(config);
     if let Some(address) = config.http {

@@ -4,6 +4,7 @@ use bytes::{Buf as _, Bytes};
 use cocoon_host::clock;
 use cocoon_openai::UsageCounter;
 use cocoon_openai::usage::BodyForm;
+use cocoon_proof::ReceiptEnd;
 use cocoon_role_worker::{AnswerSeal, AnswerWriter, Reject, Run};
 use cocoon_units::{Tokens, Usage};
 use futures_util::FutureExt as _;
@@ -13,6 +14,7 @@ use memchr::memmem;
 use std::time::Duration;
 
 use crate::backend::{Backend, BackendFault};
+use crate::notary::Record;
 
 /// Bytes of the body that are put into one message when they are there at once.
 const PART_LEN: usize = 32 << 10;
@@ -43,18 +45,26 @@ pub(crate) async fn run(
     run: Run,
     backend: &Backend,
     sink: &mut impl Sink,
+    mut record: Option<Record>,
     cancelled: impl Future<Output = ()>,
 ) -> Ended {
     let Run { backend: request, mut seal, mut answer, backend_deadline_ms, .. } = run;
     let mut meter = Meter::default();
     let remaining = Duration::from_millis(backend_deadline_ms.saturating_sub(clock::now_ms()));
-    let work = work(&request, backend, sink, &mut answer, (&mut meter, seal.as_mut()));
+    let mut seen = Seen { meter: &mut meter, record: record.as_mut() };
+    let work = work(&request, backend, sink, &mut answer, (&mut seen, seal.as_mut()));
     let outcome = tokio::select! {
         outcome = work => outcome,
         () = cancelled => Outcome::Cancelled,
         () = tokio::time::sleep(remaining) => Outcome::Failed(Reject::timeout()),
     };
-    finish(outcome, &answer, &meter, sink).await
+    finish(outcome, &answer, &meter, record, sink).await
+}
+
+/// Who looks at the answer while it passes.
+struct Seen<'a> {
+    meter: &'a mut Meter,
+    record: Option<&'a mut Record>,
 }
 
 enum Outcome {
@@ -69,7 +79,7 @@ async fn work(
     backend: &Backend,
     sink: &mut impl Sink,
     answer: &mut AnswerWriter,
-    (meter, mut seal): (&mut Meter, Option<&mut AnswerSeal>),
+    (seen, mut seal): (&mut Seen<'_>, Option<&mut AnswerSeal>),
 ) -> Outcome {
     let response = match backend.send(request).await {
         Ok(response) => response,
@@ -79,23 +89,26 @@ async fn work(
     let mut message = Vec::with_capacity(512);
     let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     answer.head(&mut message, head.status.as_u16(), headers, clock::now_ms());
+    if let Some(record) = seen.record.as_deref_mut() {
+        record.head(head.status.as_u16());
+    }
     if !sink.send(message).await {
         return Outcome::ProxyGone;
     }
     let mut part = Vec::new();
     while let Some(frame) = body.frame().await {
         match frame {
-            Ok(frame) => take(frame, meter, &mut part),
+            Ok(frame) => take(frame, seen.meter, &mut part),
             Err(fault) => return Outcome::Failed(Reject::backend(&fault.to_string())),
         }
         // What is there already goes into the same message.
-        let ended = gather(&mut body, meter, &mut part);
+        let ended = gather(&mut body, seen.meter, &mut part);
         if let Some(seal) = seal.as_deref_mut()
             && let Err(reject) = seal_part(seal, &mut part)
         {
             return Outcome::Failed(reject);
         }
-        if !send_part(answer, sink, &mut part).await {
+        if !send_part(answer, sink, seen, &mut part).await {
             return Outcome::ProxyGone;
         }
         match ended {
@@ -106,14 +119,22 @@ async fn work(
     }
     let Some(seal) = seal else { return Outcome::Complete };
     match seal.finish(&mut part, &mut fill_random) {
-        Ok(()) if send_part(answer, sink, &mut part).await => Outcome::Complete,
+        Ok(()) if send_part(answer, sink, seen, &mut part).await => Outcome::Complete,
         Ok(()) => Outcome::ProxyGone,
         Err(reject) => Outcome::Failed(reject),
     }
 }
 
 /// Sends what `part` holds, if anything, and empties it; `false` when the proxy is gone.
-async fn send_part(answer: &AnswerWriter, sink: &mut impl Sink, part: &mut Vec<u8>) -> bool {
+async fn send_part(
+    answer: &AnswerWriter,
+    sink: &mut impl Sink,
+    seen: &mut Seen<'_>,
+    part: &mut Vec<u8>,
+) -> bool {
+    if let Some(record) = seen.record.as_deref_mut() {
+        record.part(part);
+    }
     for chunk in part.chunks(MESSAGE_LEN_MAX) {
         let mut message = Vec::with_capacity(chunk.len() + 64);
         answer.part(&mut message, chunk);
@@ -173,9 +194,27 @@ async fn finish(
     outcome: Outcome,
     answer: &AnswerWriter,
     meter: &Meter,
+    record: Option<Record>,
     sink: &mut impl Sink,
 ) -> Ended {
     let now_ms = clock::now_ms();
+    let (_, head_ms) = answer.began_ms();
+    let receipt = match (&outcome, record) {
+        (Outcome::Complete, Some(record)) => {
+            Some(record.sign(answer, meter.usage(), ReceiptEnd::Complete))
+        }
+        // What is charged for is receipted, once there was something to see.
+        (Outcome::Cancelled, Some(record)) if head_ms > 0 => {
+            Some(record.sign(answer, meter.usage_so_far(), ReceiptEnd::Cancelled))
+        }
+        _ => None,
+    };
+    if let Some(receipt) = receipt {
+        let mut message = Vec::with_capacity(receipt.len() + 64);
+        answer.receipt(&mut message, &receipt);
+        // Whether the proxy is still there shows with the last message.
+        let _ = sink.send(message).await;
+    }
     let mut message = Vec::new();
     let (claimed, complete) = match outcome {
         Outcome::Complete => (answer.finish(&mut message, &meter.usage(), now_ms), true),

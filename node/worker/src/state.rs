@@ -7,7 +7,7 @@ use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, Se
 use cocoon_role_worker::{Fault, Identity, Incoming, ProxySession, Reject, Run, Turn};
 use cocoon_settle::{SettleLog, SettleRecord};
 use cocoon_units::{Address, Coefficient, ImageHash, ModelName, RequestId, Tokens};
-use cocoon_wire::{tl, worker};
+use cocoon_wire::{cocoon, tl, worker};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::backend::Backend;
 use crate::funds::{Earned, Standing};
 use crate::model::{ModelChange, ModelFault};
+use crate::notary::{AskedBy, Notary};
 use crate::query::{self, Ended, Sink};
 
 /// Pause before a message is tried again on a connection that does not keep up.
@@ -28,6 +29,8 @@ struct Proxy {
     link: LinkHandle,
     /// What evidence says of it, once it gave any.
     verdicts: Option<Box<PeerVerdicts>>,
+    /// The image its certificate's evidence showed.
+    image: Option<ImageHash>,
 }
 
 /// A query that ended, told by its task.
@@ -47,9 +50,18 @@ pub(crate) struct ModelChanged {
     outcome: Result<ModelName, ModelFault>,
 }
 
+/// A report for a client, or why there is none, told by its task.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    conn: ConnId,
+    query: i64,
+    report: Result<Vec<u8>, String>,
+}
+
 /// What tasks tell the loop.
 #[derive(Debug)]
 pub(crate) enum Told {
+    Reported(Reported),
     Finished(Finished),
     ModelChanged(ModelChanged),
     /// A record about money has to be on disk before something leaves; `written` says when.
@@ -89,6 +101,7 @@ pub(crate) struct State {
     backend: Backend,
     tell: UnboundedSender<Told>,
     model_change: ModelChange,
+    notary: Arc<Notary>,
     compaction: Compaction,
     journal_fault: Option<cocoon_journal::Fault>,
     /// What the journal says of contracts on chain.
@@ -107,7 +120,7 @@ impl State {
     pub(crate) fn new(
         identity: Identity,
         (channels, books, compaction): (Channels, Books, Compaction),
-        (backend, model_change): (Backend, ModelChange),
+        (backend, model_change, notary): (Backend, ModelChange, Arc<Notary>),
         tell: UnboundedSender<Told>,
     ) -> Self {
         Self {
@@ -123,6 +136,7 @@ impl State {
             backend,
             tell,
             model_change,
+            notary,
             compaction,
             journal_fault: None,
             settled: SettleLog::default(),
@@ -215,6 +229,7 @@ impl State {
             Told::WriteDown { record, written } => self.write_down(&record, written),
             Told::Root(root) => self.adopt(&root),
             Told::Money(page) => self.money = page,
+            Told::Reported(reported) => self.reported(reported),
         }
     }
 
@@ -315,7 +330,8 @@ impl State {
         let first_query = i64::from_le_bytes(clock::random());
         let disabled = self.is_off();
         let (session, turn) = ProxySession::open(&self.identity, first_query, disabled);
-        self.proxies.insert(conn, Proxy { session, link: opened.link, verdicts: None });
+        let image = opened.identity.image_hash.map(ImageHash);
+        self.proxies.insert(conn, Proxy { session, link: opened.link, verdicts: None, image });
         self.turned(conn, Ok(turn));
     }
 
@@ -357,6 +373,7 @@ impl State {
                 self.running.remove(&(conn, request));
             }
             Some(Incoming::ChangeModel { query, model }) => self.change_model(conn, query, &model),
+            Some(Incoming::Report { query, nonce }) => self.make_report(conn, query, nonce),
         }
     }
 
@@ -376,17 +393,42 @@ impl State {
         self.running.insert((conn, request), cancel);
         let mut sink = LinkSink(proxy.link.clone());
         let contract = proxy.session.proxy();
+        let by = AskedBy { image: proxy.image, contract: contract.map(|address| address.hash) };
+        let carries = proxy.session.extensions().contains(cocoon::RECEIPTS);
+        let receipted = carries.then(|| (Arc::clone(&self.notary), self.identity.model.clone()));
         let (backend, tell) = (self.backend.clone(), self.tell.clone());
         tokio::spawn(async move {
             let cancelled = async {
                 // Sent or dropped: nobody wants the answer.
                 let _ = cancelled.await;
             };
-            let ended = query::run(run, &backend, &mut sink, cancelled).await;
+            let record = receipted.map(|(notary, model)| notary.follow(&run, model, by));
+            let ended = query::run(run, &backend, &mut sink, record, cancelled).await;
             // The loop may have ended first.
             let finished = Finished { conn, request, proxy: contract, ended };
             let _ = tell.send(Told::Finished(finished));
         });
+    }
+
+    fn make_report(&self, conn: ConnId, query: i64, nonce: [u8; 32]) {
+        let (notary, model) = (Arc::clone(&self.notary), self.identity.model.clone());
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            let report = notary.report(model, nonce).await;
+            // The loop may have ended first.
+            let _ = tell.send(Told::Reported(Reported { conn, query, report }));
+        });
+    }
+
+    fn reported(&mut self, Reported { conn, query, report }: Reported) {
+        let command = match report {
+            Ok(report) => {
+                let data = tl::encode(&cocoon::Report { report: tl::Blob(&report) });
+                Command::Answer { id: query, data }
+            }
+            Err(message) => Command::AnswerError { id: query, code: 603, message },
+        };
+        self.send(conn, vec![command]);
     }
 
     fn change_model(&mut self, conn: ConnId, query: i64, model: &str) {

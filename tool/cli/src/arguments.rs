@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::books::BooksCommand;
 use crate::money::arguments::{ChainCommand, ChannelCommand, RootCommand, WalletCommand};
+use crate::proof::{ReceiptCommand, VerifyOptions};
 
 /// Cocoon: private AI from a network of attested machines, paid by the token.
 ///
@@ -21,6 +22,7 @@ Examples:
   cocoon up                                    the whole network on this machine
   cocoon up --engine http://127.0.0.1:8000     with your own vLLM, SGLang or llama-server
   cocoon chat \"What is attestation?\"           one question
+  cocoon verify --chain local                  is it what it says? every claim with its verdict
   cocoon worker --config worker.toml           earn with this machine's GPU
   cocoon gateway --config gateway.toml         an OpenAI endpoint in front of the network
   cocoon wallet new                            a wallet for TON; try it with cocoon chain
@@ -68,6 +70,11 @@ pub(crate) enum Command {
     Up(UpOptions),
     /// Talk to a model in the terminal.
     Chat(ChatOptions),
+    /// Verify the machines behind a gateway: the chain of evidence from your key to the weights.
+    Verify(VerifyOptions),
+    /// Receipts: what a worker's TEE signed about an answer.
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
     /// Run the client node: an OpenAI-compatible API in front of the network.
     Gateway(GatewayOptions),
     /// Run a proxy: between clients and workers, keeper of the books.

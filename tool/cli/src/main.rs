@@ -12,6 +12,7 @@ mod key_manager;
 mod keys;
 mod model;
 mod money;
+mod proof;
 mod roles;
 mod router;
 mod up;
@@ -28,6 +29,8 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Up(options) => up::run(options),
         Command::Chat(options) => chat::run(options),
+        Command::Verify(options) => proof::verify(&options),
+        Command::Receipt(command) => proof::receipt(&command),
         Command::Gateway(options) => roles::gateway(&options),
         Command::Proxy(options) => roles::proxy(&options),
         Command::Worker(options) => roles::worker(&options),

@@ -179,7 +179,8 @@ impl World {
             Some(Incoming::Booked(request, _)) => self.client_booked(c, request),
             // No proxy of the simulator drains.
             Some(Incoming::Leaving) => {}
-            Some(Incoming::Models(_)) | None => {}
+            // No worker of the simulator signs.
+            Some(Incoming::Receipt(..) | Incoming::Models(_)) | None => {}
         }
     }
 

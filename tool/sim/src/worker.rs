@@ -155,7 +155,7 @@ impl World {
                 self.end_run(w, (id, request), Some(&reject));
             }
             Some(Incoming::Ready) => self.note(node, "ready", id, 0),
-            Some(Incoming::ChangeModel { .. }) | None => {}
+            Some(Incoming::ChangeModel { .. } | Incoming::Report { .. }) | None => {}
         }
     }
 

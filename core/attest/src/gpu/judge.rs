@@ -42,10 +42,7 @@ pub(crate) fn judge(
     draft: &mut Draft,
 ) {
     let (kind, source) = (ClaimKind::Gpu, Source::GpuReport);
-    let stated = match &evidence.binding {
-        Binding::Channel(statement) if !statement.gpu.is_zero() => Some(statement.gpu),
-        _ => None,
-    };
+    let stated = evidence.binding.stated().map(|stated| stated.gpu).filter(|gpu| !gpu.is_zero());
     let Some(gpu) = &evidence.gpu else {
         if stated.is_some() {
             let bad = BadEvidence::Missing { what: "the GPU evidence named in the statement" };
@@ -90,8 +87,8 @@ fn belongs(
     rules: &GpuPolicy,
 ) -> Result<&'static str, BadEvidence> {
     let refused = |detail: &str| Err(BadEvidence::Gpu { detail: detail.to_owned() });
-    let over_channel = matches!(evidence.binding, Binding::Channel(_));
-    if over_channel && stated != Some(gpu.digest) {
+    let has_statement = evidence.binding != Binding::CertificateKey;
+    if has_statement && stated != Some(gpu.digest) {
         return refused("it is not the evidence named in the statement");
     }
     // An event, where there is one, must be right even if nobody asked for it.
@@ -102,7 +99,7 @@ fn belongs(
         }
         return refused("the event log names another GPU, or none before the workload started");
     }
-    if rules.require_measured || !over_channel {
+    if rules.require_measured || !has_statement {
         return refused("no measured event log shows that this GPU is in this machine");
     }
     Ok("the statement of the measured image names it")

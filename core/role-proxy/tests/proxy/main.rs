@@ -7,5 +7,6 @@ mod captures;
 mod durability;
 mod handshakes;
 mod laws;
+mod reports;
 mod requests;
 mod stage;

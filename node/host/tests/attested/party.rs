@@ -48,7 +48,15 @@ impl World {
     }
 
     pub(crate) fn evidence(&self, image: &str, machine: u64, gpu: bool) -> EvidenceConfig {
-        EvidenceConfig::Simulated { roots: self.roots(), image: image.to_owned(), machine, gpu }
+        EvidenceConfig::Simulated {
+            roots: self.roots(),
+            image: image.to_owned(),
+            machine,
+            gpu,
+            snp: false,
+            misbehave: None,
+            dangerous_unchecked_peers: false,
+        }
     }
 
     fn presence(&self, seed: u8, evidence: &EvidenceConfig) -> Presence {

@@ -27,6 +27,9 @@ async fn peers_are_admitted_by_image_and_programs_are_told() {
                     image: "worker".to_owned(),
                     machine: 1,
                     gpu: false,
+                    snp: false,
+                    misbehave: None,
+                    dangerous_unchecked_peers: false,
                 };
                 both.0.policies.insert("listed".to_owned(), listed(image));
                 both.0.ports.iter_mut().for_each(|port| "listed".clone_into(&mut port.policy));

@@ -154,7 +154,7 @@ async fn wait_ready(node: &plan::Node, keeper: &Keeper, http: &Http) -> Result<(
     }
 }
 
-fn default_data_dir() -> Result<PathBuf> {
+pub(crate) fn default_data_dir() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_DATA_HOME").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
         None => {

@@ -409,8 +409,15 @@ impl Plan {
     }
 
     fn evidence(&self, image: &str, machine: u64) -> EvidenceConfig {
-        let gpu = image == WORKER_IMAGE;
-        EvidenceConfig::Simulated { roots: self.roots(), image: image.to_owned(), machine, gpu }
+        EvidenceConfig::Simulated {
+            roots: self.roots(),
+            image: image.to_owned(),
+            machine,
+            gpu: image == WORKER_IMAGE,
+            snp: false,
+            misbehave: None,
+            dangerous_unchecked_peers: false,
+        }
     }
 
     /// A simulated image's hash as the registry writes it.

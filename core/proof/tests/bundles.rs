@@ -1,0 +1,84 @@
+//! Bundles: read as written, within limits, and never believed for what they say of themselves.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use cocoon_attest::{Collateral, Digest32, PeerEvidence, Policy};
+use cocoon_proof::{
+    Asker, Bundle, BundleFault, MachineRole, RootView, Shown, Standing, examine, fuzz,
+};
+use proptest::prelude::*;
+
+fn bundle() -> Bundle {
+    let root = RootView { contract: Digest32::from([1; 32]), ..RootView::default() };
+    let mut bundle = Bundle::new(1_795_262_400_000, Digest32::from([2; 32]), root);
+    let evidence = Shown::Evidence(Box::new(PeerEvidence::new([3; 32])));
+    bundle.add(MachineRole::Proxy, "a proxy\nof two lines", evidence, Collateral::default());
+    let reason = "it understands none".to_owned();
+    let nothing = Shown::Nothing { reason };
+    bundle.add(MachineRole::Worker, "m", nothing, Collateral::default());
+    bundle.add(MachineRole::Worker, "m", Shown::report(b"none"), Collateral::default());
+    let failed = Shown::Failed { reason: "no answer".to_owned() };
+    bundle.add(MachineRole::Worker, "m", failed, Collateral::default());
+    bundle.policy = Some(Policy::any());
+    bundle
+}
+
+fn asker(root: Option<RootView>) -> Asker {
+    Asker { policy: Policy::tee(), nonce: None, root, now_ms: 1_795_262_400_000, date_is_now: true }
+}
+
+fn standing(found: &cocoon_proof::Examination, subject: &str, claim: &str) -> Standing {
+    let of = |line: &&cocoon_proof::ClaimLine| line.subject == subject && line.claim == claim;
+    found.claims.iter().find(of).unwrap().verdict
+}
+
+#[test]
+fn a_bundle_reads_as_it_was_written() {
+    let bundle = bundle();
+    assert_eq!(Bundle::read(&bundle.write().unwrap()), Ok(bundle));
+}
+
+#[test]
+fn what_was_not_shown_is_not_good() {
+    let found = examine(&bundle(), &asker(None));
+    // The policy in the bundle looks at nothing; the reader's counts.
+    assert_eq!(standing(&found, "proxy 1", "hardware"), Standing::Fails);
+    assert_eq!(standing(&found, "worker 1", "hardware"), Standing::NotClaimed);
+    assert_eq!(standing(&found, "worker 2", "hardware"), Standing::Fails);
+    assert_eq!(standing(&found, "worker 3", "hardware"), Standing::Unknown);
+    assert_eq!(standing(&found, "registry", "registry"), Standing::Unknown);
+    let own = RootView { contract: Digest32::from([9; 32]), ..RootView::default() };
+    let found = examine(&bundle(), &asker(Some(own)));
+    assert_eq!(standing(&found, "registry", "registry"), Standing::Fails);
+    let empty = Bundle::new(0, Digest32::ZERO, RootView::default());
+    let found = examine(&empty, &asker(None));
+    assert_eq!(standing(&found, "network", "workers"), Standing::NotClaimed);
+}
+
+#[test]
+fn files_that_are_none_are_refused() {
+    let written = String::from_utf8(bundle().write().unwrap()).unwrap();
+    let refused = |text: &str| Bundle::read(text.as_bytes()).unwrap_err();
+    assert!(matches!(refused("{}"), BundleFault::Malformed { .. }));
+    let later = written.replacen("\"version\":1", "\"version\":2", 1);
+    assert!(matches!(refused(&later), BundleFault::Version { version: 2, .. }));
+    let more = written.replacen("{\"format\"", "{\"more\":1,\"format\"", 1);
+    assert!(matches!(refused(&more), BundleFault::Malformed { .. }));
+    let pointing = written.replacen("\"collateral\":null", "\"collateral\":7", 1);
+    assert!(matches!(refused(&pointing), BundleFault::Malformed { .. }));
+    let control = written.replacen("no answer", "no\\u001b[2Janswer", 1);
+    assert!(matches!(refused(&control), BundleFault::Malformed { .. }));
+    let long = " ".repeat(cocoon_proof::BUNDLE_LIMIT + 1);
+    assert!(matches!(refused(&long), BundleFault::TooLong { .. }));
+}
+
+proptest! {
+    #[test]
+    fn changed_bundles_never_panic(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = bundle().write().unwrap();
+        let place = place.index(bytes.len());
+        bytes[place] = byte;
+        fuzz::bundle(&bytes);
+        fuzz::bundle(&bytes[..place]);
+    }
+}

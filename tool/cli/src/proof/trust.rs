@@ -1,0 +1,143 @@
+//! What this side trusts and compares with: its own files, never what a gateway says.
+
+use anyhow::{Context as _, Result};
+use cocoon_attest::{Digest32, Policy};
+use cocoon_gateway::GatewayConfig;
+use cocoon_host::config::Layers;
+use cocoon_host::evidence::{EvidenceConfig, simulated_policy};
+use cocoon_host::network;
+use cocoon_proof::{Asker, RootView};
+use cocoon_units::Address;
+use std::path::{Path, PathBuf};
+
+use super::options::{Chain, TrustOptions};
+use crate::mistake;
+use crate::roles::GatewayNode;
+
+/// Longest policy file that is read, bytes.
+const POLICY_LEN_MAX: u64 = 1 << 20;
+/// Gateway that is asked when none is named.
+const GATEWAY: &str = "http://127.0.0.1:10000";
+
+/// What the user's own files say.
+pub(crate) struct Trust {
+    policy: Policy,
+    root: Option<RootView>,
+    gateway: Option<String>,
+    /// How that gateway changes bodies.
+    pub(crate) http: GatewayConfig,
+    at_ms: Option<u64>,
+}
+
+impl Trust {
+    pub(crate) fn read(options: &TrustOptions) -> Result<Self> {
+        let config = match (options.chain, &options.gateway_config) {
+            (Some(Chain::Local), _) => {
+                let dir = match &options.data_dir {
+                    Some(dir) => dir.clone(),
+                    None => crate::up::default_data_dir()?,
+                };
+                let path = dir.join("config/gateway.toml");
+                if !path.exists() {
+                    return Err(mistake(format_args!(
+                        "{} is not there: start the local network with cocoon up, or name its \
+                         --data-dir",
+                        path.display()
+                    )));
+                }
+                Some(path)
+            }
+            (None, path) => path.clone(),
+        };
+        let mut trust = match config {
+            Some(path) => Self::of_gateway(&path)?,
+            None => Self {
+                policy: Policy::tee(),
+                root: None,
+                gateway: None,
+                http: GatewayConfig::default(),
+                at_ms: None,
+            },
+        };
+        if let Some(path) = &options.policy {
+            let text = read_file(path, POLICY_LEN_MAX)?;
+            trust.policy = serde_json::from_slice(&text)
+                .map_err(|fault| mistake(format_args!("{}: {fault}", path.display())))?;
+            trust.policy.check().map_err(mistake)?;
+        }
+        trust.at_ms = options.at.map(|at| at.0);
+        Ok(trust)
+    }
+
+    /// Registry, root contract and roots of a gateway's own configuration.
+    fn of_gateway(path: &Path) -> Result<Self> {
+        let layers = Layers::defaults(&GatewayNode::default()).map_err(mistake)?;
+        let node: GatewayNode = layers.file(path).map_err(mistake)?.build().map_err(mistake)?;
+        let root = network::load_pseudo(&node.network.network_file).map_err(mistake)?;
+        let contract = Address::parse(&node.network.root).map_err(mistake)?;
+        let policy = match &node.network.evidence {
+            EvidenceConfig::Simulated { roots, .. } => simulated_policy(roots)
+                .map_err(|fault| anyhow::anyhow!("the simulated platform: {fault}"))?,
+            _ => Policy::tee(),
+        };
+        let view = RootView {
+            contract: Digest32::from(contract.hash),
+            network_id: network::network_id(node.network.is_testnet),
+            version: root.version,
+            proxy_images: root.proxy_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
+            worker_images: root.worker_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
+            models: root.model_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
+        };
+        let gateway = format!("http://{}", node.http.listen);
+        let (root, gateway, http) = (Some(view), Some(gateway), node.http);
+        Ok(Self { policy, root, gateway, http, at_ms: None })
+    }
+
+    /// The gateway to ask.
+    pub(crate) fn gateway(&self, named: Option<&String>) -> String {
+        let gateway = named.or(self.gateway.as_ref()).map_or(GATEWAY, String::as_str);
+        gateway.trim_end_matches('/').to_owned()
+    }
+
+    /// The rules, for the record of a saved bundle.
+    pub(crate) const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Whoever judges now, by the nonce it has just drawn.
+    pub(crate) fn now(&self, nonce: Digest32, now_ms: u64) -> Asker {
+        Asker {
+            policy: self.policy.clone(),
+            nonce: Some(nonce),
+            root: self.root.clone(),
+            now_ms: self.at_ms.unwrap_or(now_ms),
+            date_is_now: self.at_ms.is_none(),
+        }
+    }
+
+    /// Whoever judges something saved, at its own date unless another is named.
+    pub(crate) fn later(&self, nonce: Option<Digest32>, made_ms: u64) -> Asker {
+        Asker {
+            policy: self.policy.clone(),
+            nonce,
+            root: self.root.clone(),
+            now_ms: self.at_ms.unwrap_or(made_ms),
+            date_is_now: false,
+        }
+    }
+}
+
+/// Reads a file of at most `limit` bytes.
+pub(crate) fn read_file(path: &PathBuf, limit: u64) -> Result<Vec<u8>> {
+    let fault = |fault: std::io::Error| mistake(format_args!("{}: {fault}", path.display()));
+    let len = std::fs::metadata(path).map_err(fault)?.len();
+    if len > limit {
+        return Err(mistake(format_args!("{}: {len} bytes, the limit is {limit}", path.display())));
+    }
+    std::fs::read(path).map_err(fault)
+}
+
+/// Writes a file.
+pub(crate) fn write_file(path: &PathBuf, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
