@@ -207,7 +207,7 @@ def keys():
             def shown():
                 with contextlib.suppress(OSError, json.JSONDecodeError):
                     status = drive.get_json(f"http://127.0.0.1:{http}/jsonstats")
-                    return status if len(status["keys"]) == 2 else None
+                    return status if status and len(status["keys"]) == 2 else None
 
             status, _ = until(shown, "two keys")
             public = {key["public_key"] for key in status["keys"]}

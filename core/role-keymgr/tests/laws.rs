@@ -265,7 +265,7 @@ fn a_poll_keeps_what_holds_and_only_from_the_right_image() {
     scene.manager.query(Asker { conn, query: 1 }, &data, NOW_S, &mut scene.out);
     let Some(Act::Answer { data, .. }) = scene.take(true).pop() else { panic!("no answer") };
     poll.answered(&data, NOW_S, &mut out);
-    assert_eq!(out.drain(..).collect::<Vec<_>>(), [PollAct::Changed]);
+    assert_eq!(std::mem::take(&mut out), [PollAct::Changed]);
     assert_eq!(poll.keys().keys().next(), scene.manager.keys().next().map(|line| &line.public));
     poll.answered(&data, NOW_S, &mut out);
     assert!(out.is_empty(), "nothing new");
@@ -274,7 +274,7 @@ fn a_poll_keeps_what_holds_and_only_from_the_right_image() {
     poll.tick(1_000_000, NOW_S + 86_399, 0, &mut out);
     assert!(out.is_empty() && poll.keys().len() == 1);
     poll.tick(1_000_001, NOW_S + 86_400, 0, &mut out);
-    assert_eq!(out.drain(..).collect::<Vec<_>>(), [PollAct::Changed]);
+    assert_eq!(std::mem::take(&mut out), [PollAct::Changed]);
     assert!(poll.keys().is_empty());
     // Questions are spread, and never two at once.
     poll.opened(Some(ImageHash([6; 32])), 2_000_000, &mut out);
