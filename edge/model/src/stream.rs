@@ -65,14 +65,22 @@ impl<'a, S: Sink> Hashing<'a, S> {
         self.sink.data(bytes)?;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let place = self.block.get_mut(self.filled..).unwrap_or_default();
-            let (now, later) = rest.split_at(rest.len().min(place.len()));
-            place.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-            self.filled += now.len();
-            rest = later;
-            if self.filled == BLOCK_BYTES {
-                self.filled = 0;
-                self.block_is_full()?;
+            if self.filled == 0
+                && let Some((block, later)) = rest.split_first_chunk()
+            {
+                rest = later;
+                self.hash(block)?;
+                continue;
+            }
+            let end = BLOCK_BYTES.min(self.filled + rest.len());
+            let (now, later) = rest.split_at(end - self.filled);
+            if let Some(place) = self.block.get_mut(self.filled..end) {
+                place.copy_from_slice(now);
+            }
+            (self.filled, rest) = (end % BLOCK_BYTES, later);
+            if end == BLOCK_BYTES {
+                let block = self.block.clone();
+                self.hash(&block)?;
             }
         }
         self.done += bytes.len() as u64;
@@ -85,14 +93,14 @@ impl<'a, S: Sink> Hashing<'a, S> {
         Ok(())
     }
 
-    fn block_is_full(&mut self) -> Result<(), ModelFault> {
+    fn hash(&mut self, block: &Block) -> Result<(), ModelFault> {
         let (sink, mut written) = (&mut *self.sink, Ok(()));
         let mut write = |at: u64, block: &Block| {
             if written.is_ok() {
                 written = sink.hashes(at, block);
             }
         };
-        let pushed = self.builder.push(&self.block, &mut write);
+        let pushed = self.builder.push(block, &mut write);
         pushed.map_err(ModelFault::tree(self.path))?;
         written
     }

@@ -101,13 +101,8 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
     let (channels, settled, books, book_events) = open_books(&config.data_dir)?;
 
-    let own_id = checked.owner.hash;
     let receipt_key = ReceiptKey::from_seed(&clock::random());
-    let mut subject = Subject::new(ChannelRole::Worker, config.is_testnet, checked.root, own_id);
-    if config.check_proxy_images || !config.is_test {
-        subject.peer_images = root.proxy_hashes.iter().map(|hash| hash.0).collect();
-    }
-    subject.keyset = Keyset { receipt_key: receipt_key.public() }.digest().0;
+    let subject = subject(config, &checked, &root, &receipt_key);
     let served = subject.model.clone();
     served.set(checked.model.as_str());
     let presence = Presence::start(&key, &config.evidence, stop)
@@ -120,11 +115,7 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let connections = config.proxy_connections as usize;
     let kept = dial(&dialer, &root, connections);
     if kept.is_empty() {
-        let place = match config.chain.is_real() {
-            true => checked.root.to_raw(),
-            false => config.network_file.display().to_string(),
-        };
-        return Err(WorkerFault::NoProxies(place));
+        return Err(no_proxies(config, &checked));
     }
 
     let (tell, told) = unbounded_channel();
@@ -166,6 +157,29 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
         connections,
     };
     node.run(backend, Duration::from_secs(config.drain_s), stop).await
+}
+
+/// What the node's evidence speaks about.
+fn subject(
+    config: &WorkerConfig,
+    checked: &Checked,
+    root: &RootState,
+    receipt_key: &ReceiptKey,
+) -> Subject {
+    let (role, owner) = (ChannelRole::Worker, checked.owner.hash);
+    let mut subject = Subject::new(role, config.is_testnet, checked.root, owner);
+    if config.check_proxy_images || !config.is_test {
+        subject.peer_images = root.proxy_hashes.iter().map(|hash| hash.0).collect();
+    }
+    subject.keyset = Keyset { receipt_key: receipt_key.public() }.digest().0;
+    subject
+}
+
+fn no_proxies(config: &WorkerConfig, checked: &Checked) -> WorkerFault {
+    WorkerFault::NoProxies(match config.chain.is_real() {
+        true => checked.root.to_raw(),
+        false => config.network_file.display().to_string(),
+    })
 }
 
 struct Node {
