@@ -61,7 +61,7 @@ impl Proxy {
         let worker = conn.0.cast_signed();
         out.send(
             listener.conn,
-            &Receipt { request_id: listener.id, worker, receipt: receipt.receipt.clone() },
+            &Receipt { request_id: listener.id, worker, receipt: receipt.receipt },
         );
     }
 

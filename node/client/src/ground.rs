@@ -19,7 +19,7 @@ use cocoon_units::{Address, Secret};
 use tokio::sync::watch;
 
 use crate::config::{Checked, ClientConfig};
-use crate::network::NetworkFault;
+use crate::fault::NetworkFault;
 use crate::turn;
 
 /// How long a start waits for the chain when the journal knows a root to go on with.

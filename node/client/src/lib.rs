@@ -6,6 +6,7 @@
 mod config;
 mod demands;
 mod failure;
+mod fault;
 mod funds;
 mod ground;
 mod network;
@@ -19,7 +20,8 @@ mod status;
 mod turn;
 
 pub use config::{Checked, ClientConfig};
-pub use network::{Network, NetworkFault};
+pub use fault::NetworkFault;
+pub use network::Network;
 pub use simple::{
     AskFault, ChatAnswer, ChatPart, ChatRequest, ChatStream, Client, Listed, Machine, ToolCall,
 };

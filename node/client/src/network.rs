@@ -7,8 +7,6 @@ use cocoon_contract::root::RootState;
 use cocoon_gateway::answer::WorkerSeen;
 use cocoon_gateway::upstream::NetworkStatus;
 use cocoon_gateway::{InferenceRequest, InferenceStream, ModelOffer, Upstream, UpstreamError};
-use cocoon_host::chain::{RootFault, WalletFault};
-use cocoon_host::config::ConfigFault;
 use cocoon_host::peers::Presence;
 use cocoon_host::{BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
@@ -20,13 +18,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use thiserror::Error;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{Checked, ClientConfig};
 use crate::failure::{Asked, REFUSED_BY_WORKER};
+use crate::fault::NetworkFault;
 use crate::funds::{Desk, Funds, Parts};
 use crate::ground::{Ground, Journal};
 use crate::proof::Proofs;
@@ -48,32 +46,6 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const NONCE_HEADER: &str = "x-cocoon-nonce";
 /// When to try again after "no proxy".
 const AWAY_RETRY: Duration = Duration::from_secs(2);
-
-/// A client node that cannot run.
-#[derive(Debug, Error)]
-pub enum NetworkFault {
-    /// The user's configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigFault),
-    /// Key files.
-    #[error(transparent)]
-    Key(#[from] keys::KeyFault),
-    /// The journal.
-    #[error("journal: {0}")]
-    Journal(#[from] cocoon_journal::Fault),
-    /// The node's own certificate.
-    #[error("certificate: {0}")]
-    Certificate(String),
-    /// The root contract.
-    #[error(transparent)]
-    Root(#[from] RootFault),
-    /// The node's wallet.
-    #[error(transparent)]
-    Wallet(#[from] WalletFault),
-    /// The registry lists no proxy that can be reached.
-    #[error("{0} lists no proxy with a readable address")]
-    NoProxies(String),
-}
 
 /// The client node. Clones share it.
 #[derive(Clone)]

@@ -41,7 +41,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::ClientConfig;
-use crate::network::{Network, NetworkFault};
+use crate::fault::NetworkFault;
+use crate::network::Network;
 
 /// A connection to the network for programs. Clones share it.
 #[derive(Clone)]

@@ -61,6 +61,8 @@ impl Site {
             check_worker_images: false,
             data_dir: dir.path().join("data"),
             drain_s: 10,
+            // These tests are about what is served; `overload.sh` is about what is refused.
+            waiting_per_slot_milli: u32::MAX,
             ..ProxyConfig::default()
         };
         Self { config, presence_stop: Stop::new(), version: 3, _dir: dir }

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use cocoon_attest::{Digest32, Policy};
 use cocoon_gateway::GatewayConfig;
+use cocoon_host::chain::read_root;
 use cocoon_host::config::Layers;
 use cocoon_host::evidence::{EvidenceConfig, simulated_policy};
 use cocoon_host::network;
@@ -10,6 +11,7 @@ use cocoon_proof::{Asker, RootView};
 use cocoon_units::Address;
 use std::path::{Path, PathBuf};
 
+use super::block_on;
 use super::options::{Chain, TrustOptions};
 use crate::mistake;
 use crate::roles::GatewayNode;
@@ -73,8 +75,17 @@ impl Trust {
     fn of_gateway(path: &Path) -> Result<Self> {
         let layers = Layers::defaults(&GatewayNode::default()).map_err(mistake)?;
         let node: GatewayNode = layers.file(path).map_err(mistake)?.build().map_err(mistake)?;
-        let root = network::load_pseudo(&node.network.network_file).map_err(mistake)?;
         let contract = Address::parse(&node.network.root).map_err(mistake)?;
+        let root = match node.network.chain.open().map_err(mistake)? {
+            // The registry is read from the chain, as the gateway itself reads it.
+            Some(chain) => {
+                let is_test = node.network.is_test;
+                block_on(async {
+                    Ok(read_root(chain.as_ref(), contract, is_test).await.map_err(mistake)?)
+                })?
+            }
+            None => network::load_pseudo(&node.network.network_file).map_err(mistake)?,
+        };
         let policy = match &node.network.evidence {
             EvidenceConfig::Simulated { roots, .. } => simulated_policy(roots)
                 .map_err(|fault| anyhow::anyhow!("the simulated platform: {fault}"))?,

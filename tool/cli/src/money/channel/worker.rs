@@ -16,6 +16,16 @@ use super::site::{Place, look};
 use super::{Report, Wish};
 use crate::mistake;
 
+fn site(place: &Place) -> WorkerSite {
+    WorkerSite {
+        contract: place.contract,
+        proxy: place.proxy,
+        owner: place.owner,
+        params: place.params.clone(),
+        init: place.init.clone(),
+    }
+}
+
 pub(super) async fn act(
     spender: &Spender<'_>,
     options: &ChannelOptions,
@@ -40,14 +50,7 @@ pub(super) async fn act(
             ));
         }
     };
-    let site = WorkerSite {
-        contract: place.contract,
-        proxy: place.proxy,
-        owner: place.owner,
-        params: place.params.clone(),
-        init: place.init.clone(),
-    };
-    let mut life = WorkerLife::new(site, WorkerPolicy::default());
+    let mut life = WorkerLife::new(site(place), WorkerPolicy::default());
     let owed = life.owed(&own, payment.as_ref());
     let head = Fields::new()
         .add("role", "worker")

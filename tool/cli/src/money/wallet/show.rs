@@ -70,7 +70,7 @@ pub(crate) fn transaction(record: &TransactionRecord) -> Fields {
     let came = record.in_msg.as_ref().filter(|message| message.source.is_some());
     let is_order = record.in_msg.as_ref().is_some_and(|message| message.source.is_none());
     let failed = match record.exit_code {
-        Some(code) if code > 1 || code < 0 => {
+        Some(code) if !(0..=1).contains(&code) => {
             Some(format!("exit code {code}: {}", exit::name(code)))
         }
         _ => None,
