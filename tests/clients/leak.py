@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -255,8 +256,16 @@ def search_files(directory, canaries):
 
 
 def read(path):
-    with open(path, "rb") as file:
-        return file.read()
+    """What a file of /proc says. While a process takes on its program it cannot be read."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except ProcessLookupError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def search_processes(net, canaries):

@@ -13,6 +13,8 @@ use crate::{ClientId, Ticket, WorkerId};
 /// How long after a refusal for want of room nobody may wait. While more come than can be served a
 /// line keeps no slot busy that would not be busy anyway; it only makes everybody late.
 const CALM_MS: u64 = 2_000;
+/// Requests that may wait however few the slots are: a program that asks a handful at once.
+const BURST: usize = 8;
 
 /// Bounds on everything a peer could make grow.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +22,9 @@ pub struct Limits {
     /// Requests that may wait for one model.
     pub waiting_per_model_max: usize,
     /// Requests that may wait for each slot of the model's workers that take requests, in
-    /// thousandths; rounded up. The line is for bursts: two seconds after a request found no room in
-    /// it, nobody may wait. Does not hold while no worker takes any request.
+    /// thousandths; rounded up, and at least eight in all. The line is for bursts: two seconds after
+    /// a request found no room in it, nobody may wait. Does not hold while no worker takes any
+    /// request.
     pub waiting_per_slot_milli: u32,
     /// Requests of one client that may wait for one model.
     pub waiting_per_client_max: usize,
@@ -413,7 +416,7 @@ impl Scheduler {
             return 0;
         }
         let room = pool.slots.saturating_mul(self.limits.waiting_per_slot_milli.into());
-        usize::try_from(room.div_ceil(1_000)).unwrap_or(usize::MAX)
+        usize::try_from(room.div_ceil(1_000)).unwrap_or(usize::MAX).max(BURST)
     }
 
     fn pool_for(&mut self, model: &str) -> Result<usize, JoinFault> {

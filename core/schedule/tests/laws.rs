@@ -418,7 +418,7 @@ fn the_line_is_as_long_as_its_slots_allow() {
     let mut pool = Scheduler::new(limits);
     for id in 1..=2 {
         let offer =
-            Offer { model: "m", coefficient: 1_000, running_max: 4, keys: true, account: id };
+            Offer { model: "m", coefficient: 1_000, running_max: 16, keys: true, account: id };
         pool.join(WorkerId(id), offer, 0).unwrap();
         pool.enable(WorkerId(id), true, 0);
     }
@@ -431,22 +431,25 @@ fn the_line_is_as_long_as_its_slots_allow() {
         deadline_ms: 60_000,
         first,
     };
-    for ticket in 0..8 {
+    for ticket in 0..32 {
         assert!(matches!(pool.submit(job(ticket, false), 0), Placement::Assigned { .. }));
     }
-    for ticket in 8..12 {
+    for ticket in 32..48 {
         assert!(matches!(pool.submit(job(ticket, false), 0), Placement::Queued { .. }));
     }
     let busy = |waiting| Placement::Refused(Refusal::Busy { waiting });
-    assert_eq!(pool.submit(job(12, false), 0), busy(4));
-    assert_eq!(pool.submit(job(13, true), 0), Placement::Queued { position: 0 }, "let down before");
+    assert_eq!(pool.submit(job(48, false), 0), busy(16));
+    assert_eq!(pool.submit(job(49, true), 0), Placement::Queued { position: 0 }, "let down before");
     // After a refusal nobody may wait for a while, however short the line has become.
-    for ticket in 8..12 {
+    for ticket in 32..48 {
         assert!(pool.cancel(Ticket(ticket)));
     }
-    assert_eq!(pool.submit(job(14, false), 1_999), busy(1));
-    assert_eq!(pool.submit(job(15, false), 3_999), Placement::Queued { position: 1 });
-    // With fewer slots fewer may wait.
+    assert_eq!(pool.submit(job(50, false), 1_999), busy(1));
+    assert_eq!(pool.submit(job(51, false), 3_999), Placement::Queued { position: 1 });
+    // With fewer slots fewer may wait, but a handful always.
     pool.enable(WorkerId(1), false, 4_000);
-    assert_eq!(pool.submit(job(16, false), 4_000), busy(2));
+    for ticket in 60..66 {
+        assert!(matches!(pool.submit(job(ticket, false), 4_000), Placement::Queued { .. }));
+    }
+    assert_eq!(pool.submit(job(66, false), 4_000), busy(8));
 }

@@ -66,8 +66,8 @@ pub struct ProxyConfig {
     pub http_access_hash: String,
     /// Longest time a request waits for a free worker, milliseconds.
     pub queue_wait_ms: u64,
-    /// Requests that may wait for each slot of the workers, in thousandths; further ones are refused
-    /// at once, and for two seconds after that nobody waits.
+    /// Requests that may wait for each slot of the workers, in thousandths, eight at least; further
+    /// ones are refused at once, and for two seconds after that nobody waits.
     pub waiting_per_slot_milli: u32,
     /// With traffic, a state commit is made at least this often, milliseconds.
     pub commit_every_ms: u64,
