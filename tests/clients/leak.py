@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 import urllib.error
@@ -379,7 +380,8 @@ def self_check(net, canaries):
             sender.sendall(value)
             end.accept()[0].recv(100)
     until(lambda: search_wire(net, canaries) == [("between nodes", "prompt")], "seen on the wire")
-    with drive.Process(["sleep", "60", canaries.bearer], net.gateway.log) as victim:
+    waiting = [sys.executable, "-c", "import time; time.sleep(60)", canaries.bearer]
+    with drive.Process(waiting, net.gateway.log) as victim:
         net.gateway.child = victim.child
         found = [place for place, name in search_processes_of(net.gateway, canaries)]
         equal(found, ["gateway cmdline"], "an argument")
