@@ -81,7 +81,7 @@ impl Trust {
             Some(chain) => {
                 let is_test = node.network.is_test;
                 block_on(async {
-                    Ok(read_root(chain.as_ref(), contract, is_test).await.map_err(mistake)?)
+                    read_root(chain.as_ref(), contract, is_test).await.map_err(mistake)
                 })?
             }
             None => network::load_pseudo(&node.network.network_file).map_err(mistake)?,
