@@ -384,7 +384,8 @@ def proxy_dies(net, mock):
             killed = net.kill("proxy")
             net.unbooked += 3 + len(broken_end(response))
         while (answer := net.request(net.ask())).status != 200:
-            check(answer.status in (502, 503), answer.status, answer.body)
+            # 429: workers came back before their model server was asked.
+            check(answer.status in (429, 502, 503), answer.status, answer.body)
             check(time.monotonic() - killed < 30, "no answer for 30 s", answer.body)
         times.append(time.monotonic() - killed)
         net.restarted("proxy")
@@ -416,7 +417,7 @@ def settled(net):
 
 @suite.case("the books of client, proxy and workers agree after all that")
 def books(net, mock):
-    equal(net.request(net.ask()).status, 200, "a last answer, with news of the books")
+    until(lambda: net.request(net.ask()).status == 200, "a last answer, with news of the books")
     with_all = settled(net)
     check(with_all["proxy"] >= 10 * TOKENS, with_all)
     return f"{with_all['proxy']} tokens"

@@ -14,6 +14,6 @@ program="$target/release/examples/local_network"
 )
 venv="$target/chain-venv"
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check -r edge/chain/tests/py/requirements.txt
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r edge/chain/tests/py/requirements.txt
 "$venv/bin/python" edge/chain/tests/py/lite_client.py "$program"
 echo "1 passed, 0 failed"

@@ -1,6 +1,6 @@
 //! Per proxy contract: own count, the proxy's word, the best payment.
 
-use cocoon_contract::payment::{PaymentKind, SignedPayment};
+use cocoon_contract::payment::{PaymentKey, PaymentKind, SignedPayment};
 use cocoon_ledger::{Difference, OwnBooks, Statement};
 use cocoon_units::{Address, PublicKey, Tokens};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use crate::fault::ChannelFault;
 pub struct Channel {
     /// The proxy's key, pinned at first contact.
     pub proxy_key: PublicKey,
+    /// The same key, ready for checks.
+    payment_key: PaymentKey,
     /// Our own contract at that proxy: worker or client.
     pub own_contract: Address,
     /// The books.
@@ -221,6 +223,7 @@ impl Channels {
             ChannelRecord::Pinned { proxy, proxy_key, own_contract } => {
                 self.channels.entry(address(proxy)).or_insert_with(|| Channel {
                     proxy_key: PublicKey(*proxy_key),
+                    payment_key: PublicKey(*proxy_key).into(),
                     own_contract: address(own_contract),
                     books: OwnBooks::default(),
                     payment: None,
@@ -290,7 +293,7 @@ impl Channels {
 impl Channel {
     fn verify(&self, kind: PaymentKind, payment: &[u8]) -> Result<Tokens, ChannelFault> {
         SignedPayment::from_boc(payment)
-            .and_then(|payment| payment.verify(kind, &self.own_contract, &self.proxy_key))
+            .and_then(|payment| payment.verify(kind, &self.own_contract, &self.payment_key))
             .map_err(|fault| ChannelFault::Payment(fault.to_string()))
     }
 }

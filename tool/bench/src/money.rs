@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use cocoon_chain::{Chain as _, GlobalConfig, LiteServers, NodeConfig, ServeConfig, Serving};
-use cocoon_contract::payment::{PaymentKind, SignedPayment};
+use cocoon_contract::payment::{PaymentKey, PaymentKind, SignedPayment};
 use cocoon_localchain::Genesis;
 use cocoon_units::{Address, Nanoton, PublicKey, Tokens};
 use ed25519_dalek::SigningKey;
@@ -63,7 +63,7 @@ pub fn run(patience: Duration) -> Result<Report> {
         Ok(())
     })?;
     let payments = (0..PAYMENTS).map(sign).collect::<Result<Vec<_>>>()?;
-    let public = PublicKey(key.verifying_key().to_bytes());
+    let public = PaymentKey::from(PublicKey(key.verifying_key().to_bytes()));
     let checked_per_s = rate(patience, |number| {
         let index = usize::try_from(number % PAYMENTS)?;
         let payment = SignedPayment::from_boc(payments.get(index).context("a payment")?)?;

@@ -36,10 +36,14 @@ pub const TARGETS: &[Target] = &[
     target("attest-gpu-report", cocoon_attest::fuzz::gpu_report, 8192),
     target("attest-event-log", cocoon_attest::fuzz::event_log, 4096),
     target("attest-channel", cocoon_attest::fuzz::channel_message, 2048),
+    target("attest-report", cocoon_attest::fuzz::report, 8192),
     target("attest-extension", cocoon_attest::fuzz::extension, 2048),
     target("attest-collateral", cocoon_attest::fuzz::collateral, 4096),
     target("attest-policy", cocoon_attest::fuzz::policy, 2048),
     target("attest-image", cocoon_attest::fuzz::image, 2048),
+    target("proof-receipt", cocoon_proof::fuzz::receipt, 2048),
+    target("proof-receipt-file", cocoon_proof::fuzz::receipt_file, 8192),
+    target("proof-bundle", cocoon_proof::fuzz::bundle, 8192),
     target("verity-superblock", cocoon_verity::fuzz::superblock, 1024),
     target("verity-tree", cocoon_verity::fuzz::tree, 4096),
     target("verity-archive", cocoon_verity::fuzz::archive, 2048),
@@ -59,6 +63,8 @@ pub const TARGETS: &[Target] = &[
     target("chain-snapshot", snapshot, 4096),
     target("journal", cocoon_journal::fuzz::segment, 2048),
     target("books-records", records, 2048),
+    target("settle-record", cocoon_settle::fuzz::record, 1024),
+    target("wallet-file", cocoon_wallet::fuzz::bytes, 2048),
     target("purse-kept", purse, 4096),
 ];
 
