@@ -24,6 +24,7 @@ mod policy;
 pub mod report;
 mod roots;
 pub mod sgx;
+mod signature;
 mod site;
 pub mod snp;
 pub mod tdx;

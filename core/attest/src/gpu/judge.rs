@@ -1,6 +1,5 @@
 //! The claim that GPU evidence decides.
 
-use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use x509_parser::certificate::X509Certificate;
 
 use super::spdm::{OpaqueField, SpdmReport};
@@ -12,6 +11,7 @@ use crate::evidence::{Binding, PeerEvidence};
 use crate::fault::BadEvidence;
 use crate::policy::Policy;
 use crate::roots::TrustRoots;
+use crate::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use crate::tdx::{EventLog, GPU_EVENT, READY_EVENT};
 use crate::verdict::{ClaimKind, Source};
 

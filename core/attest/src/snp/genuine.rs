@@ -1,6 +1,5 @@
 //! Is the report AMD's, and which chip signed it?
 
-use ring::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::revocation_list::CertificateRevocationList;
 
@@ -14,6 +13,7 @@ use crate::draft::Obstacle;
 use crate::evidence::VCEK_LIMIT;
 use crate::fault::{BadEvidence, CannotCheck};
 use crate::roots::TrustRoots;
+use crate::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use crate::tdx;
 
 const VCEK: &str = "the VCEK certificate";

@@ -1,12 +1,12 @@
 //! The collateral alone: its dates, its platform, and whether it is what Intel signed.
 
-use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde::Deserialize;
 
 use crate::chain;
 use crate::collateral::TdxCollateral;
 use crate::fault::CannotCheck;
 use crate::roots::TrustRoots;
+use crate::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
 const TCB_INFO: &str = "the TCB info";
 const QE_IDENTITY: &str = "the QE identity";
