@@ -12,7 +12,9 @@ use cocoon_units::{Address, Nanoton, PublicKey, Tokens};
 use crate::flight::{Flight, Lane};
 use crate::policy::cost;
 use crate::record::Before;
-use crate::{ClientPolicy, Done, Next, Order, Seen, SettleRecord, Side, SiteRecord, Step, Wait};
+use crate::{
+    ClientPolicy, Done, Next, Order, Seen, SettleRecord, Side, SiteRecord, Step, Wait, Wish,
+};
 
 /// Seconds between two attempts to get what a refund fell short of, and after which a closed
 /// contract's balance is its last word: a shortfall comes back within a few blocks.
@@ -92,23 +94,6 @@ impl ClientSite {
         let counted_before = record.counted_before;
         Ok(Self { contract, proxy, owner, params, init: None, counted_before })
     }
-}
-
-/// What the owner wishes of a contract.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wish {
-    /// Keep it usable: open it, fill it up, charge when the proxy does not.
-    #[default]
-    Use,
-    /// Have paid in at least this much in all, then nothing more. The sum of the balance and of all
-    /// that was charged: asking again for the same number does nothing twice.
-    PaidIn(Nanoton),
-    /// Take back what exceeds the stake.
-    Withdraw,
-    /// Take everything back and close.
-    Leave,
-    /// Touch nothing.
-    Look,
 }
 
 /// What the proxy counts, and what it has signed.
@@ -308,6 +293,13 @@ impl ClientLife {
             let why = format!("the stake of {} stays", state.stake);
             return self.ask(Step::Withdraw, ClientAction::Withdraw, free, why, view);
         }
+        if view.wish == Wish::Charge {
+            return match (self.dispute(view), self.payment_due(state, view)) {
+                (Some(dispute), _) => Next::Wait(dispute),
+                (None, Some(payment)) => self.charge(payment, "it was asked for", view),
+                (None, None) => Next::Done(Done::AsWished),
+            };
+        }
         self.keep_usable(state, view)
     }
 
@@ -339,7 +331,7 @@ impl ClientLife {
             return self.ask(Step::Register { nonce }, action, Nanoton::ZERO, why, view);
         }
         if let Some(payment) = self.charge_due(state, price, view) {
-            return self.charge(payment, view);
+            return self.charge(payment, "without it the proxy lets us use no more", view);
         }
         Next::Wait(self.dispute(view).or_else(|| self.stuck(state, view)).unwrap_or(Wait::Nothing))
     }
@@ -524,12 +516,8 @@ impl ClientLife {
         price: Nanoton,
         view: &ClientView<'a>,
     ) -> Option<&'a SignedPayment> {
-        let payment = view.held.payment?;
-        if payment.tokens() <= state.tokens_used
-            || payment.target() != self.site.contract
-            || state.balance < price
-            || self.dispute(view).is_some()
-        {
+        let payment = self.payment_due(state, view)?;
+        if state.balance < price || self.dispute(view).is_some() {
             return None;
         }
         let unpaid = price.saturating_mul(view.held.counted.saturating_sub(state.tokens_used));
@@ -537,7 +525,19 @@ impl ClientLife {
         (unpaid.0 > limit).then_some(payment)
     }
 
-    fn charge(&self, payment: &SignedPayment, view: &ClientView<'_>) -> Next {
+    /// The payment, when it is for more than was charged.
+    fn payment_due<'a>(
+        &self,
+        state: &ClientState,
+        view: &ClientView<'a>,
+    ) -> Option<&'a SignedPayment> {
+        let is_due = |payment: &&SignedPayment| {
+            payment.tokens() > state.tokens_used && payment.target() == self.site.contract
+        };
+        view.held.payment.filter(is_due)
+    }
+
+    fn charge(&self, payment: &SignedPayment, why: &str, view: &ClientView<'_>) -> Next {
         let Ok(body) = payment.repack(self.site.owner).cell() else {
             return Next::Wait(Wait::Broken { reason: "a message could not be built".to_owned() });
         };
@@ -549,7 +549,7 @@ impl ClientLife {
             stays: Nanoton::ZERO,
             fees: cost::TELL_FEE,
             returns: Nanoton::ZERO,
-            why: "without it the proxy lets us use no more".to_owned(),
+            why: why.to_owned(),
         };
         self.affordable(order, Nanoton::ZERO, view)
     }

@@ -36,9 +36,10 @@ mod next;
 mod policy;
 mod record;
 mod seen;
+mod wish;
 mod worker;
 
-pub use client::{ClientLife, ClientSite, ClientView, Held, Wish};
+pub use client::{ClientLife, ClientSite, ClientView, Held};
 pub use flight::{Flight, RETRY_LEAST_S};
 pub use gate::{Guard, RootGate, Ruling};
 pub use log::{SettleLog, SiteLog};
@@ -46,4 +47,5 @@ pub use next::{Done, Next, Order, Step, Wait};
 pub use policy::{ClientPolicy, WorkerPolicy, cost};
 pub use record::{Before, SettleRecord, Side, SiteRecord};
 pub use seen::Seen;
+pub use wish::Wish;
 pub use worker::{WorkerLife, WorkerSite, WorkerView};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::Wish;
 use crate::record::{SettleRecord, SiteRecord};
 
 /// What is known of one contract.
@@ -13,6 +14,8 @@ pub struct SiteLog {
     pub sent: Option<SettleRecord>,
     /// Whether it is to be wound down.
     pub is_leaving: bool,
+    /// What the operator wishes of it besides its use.
+    pub wish: Option<Wish>,
 }
 
 /// All contracts of a node, and the root it believes.
@@ -32,6 +35,7 @@ impl SettleLog {
                     site: site.clone(),
                     sent: None,
                     is_leaving: false,
+                    wish: None,
                 });
             }
             SettleRecord::Sent { contract, .. } => {
@@ -42,6 +46,11 @@ impl SettleLog {
             SettleRecord::Leaving { contract } => {
                 if let Some(log) = self.sites.get_mut(contract) {
                     log.is_leaving = true;
+                }
+            }
+            SettleRecord::Wished { contract, wish } => {
+                if let Some(log) = self.sites.get_mut(contract) {
+                    log.wish = *wish;
                 }
             }
             SettleRecord::Ended { contract } => {
@@ -88,6 +97,9 @@ impl SettleLog {
             if log.is_leaving {
                 records.push(SettleRecord::Leaving { contract: *contract });
             }
+            if log.wish.is_some() {
+                records.push(SettleRecord::Wished { contract: *contract, wish: log.wish });
+            }
         }
         records.extend(self.root.clone().map(|state| SettleRecord::RootBelieved { state }));
         records.extend(self.root_seen.map(|(hash, at_s)| SettleRecord::RootSeen { hash, at_s }));
@@ -99,7 +111,7 @@ impl SettleLog {
 mod tests {
     use super::*;
     use crate::{Before, Side, Step};
-    use cocoon_units::Tokens;
+    use cocoon_units::{Nanoton, Tokens};
 
     #[test]
     fn a_snapshot_brings_back_what_it_was_taken_of() {
@@ -124,6 +136,7 @@ mod tests {
             SettleRecord::Opened(site(2)),
             sent.clone(),
             SettleRecord::Leaving { contract: [1; 32] },
+            SettleRecord::Wished { contract: [1; 32], wish: Some(Wish::PaidIn(Nanoton(7))) },
             SettleRecord::Ended { contract: [2; 32] },
             SettleRecord::RootBelieved { state: vec![7] },
             SettleRecord::RootSeen { hash: [6; 32], at_s: 10 },

@@ -8,7 +8,7 @@ use cocoon_contract::{Fault, boc};
 use cocoon_units::{Address, Nanoton, Tokens};
 use serde::{Deserialize, Serialize};
 
-use crate::{Seen, Step};
+use crate::{Seen, Step, Wish};
 
 /// No other record of a node's journal begins like this.
 const MARK: [u8; 2] = [0xff, b's'];
@@ -147,6 +147,14 @@ pub enum SettleRecord {
     RootBelieved {
         /// Its cell, as a bag of cells.
         state: Vec<u8>,
+    },
+    /// What the operator wishes of a client contract besides its use; `None` when that is done or
+    /// was given up.
+    Wished {
+        /// The contract.
+        contract: [u8; 32],
+        /// The wish.
+        wish: Option<Wish>,
     },
 }
 

@@ -1,6 +1,6 @@
 //! The client's configuration, and how the reference's own file becomes one.
 
-use cocoon_host::chain::ChainConfig;
+use cocoon_host::chain::{ChainConfig, ROOT_NOTICE_S};
 use cocoon_host::config::{ConfigFault, address, count};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
@@ -43,7 +43,8 @@ pub struct ClientConfig {
     /// On a chain: take everything back from all proxies and close, instead of using them.
     pub leave: bool,
     /// On a chain: seconds for which a change of prices, codes or lists in the root contract must
-    /// have stood, there or in a timelock that owns it, before this node follows it.
+    /// have stood, there or in a timelock that owns it, before this node follows it. Revocations
+    /// are followed at once. 0 follows everything at once.
     pub root_notice_s: u64,
     /// The root contract's address.
     pub root: String,
@@ -74,12 +75,12 @@ impl Default for ClientConfig {
             evidence: EvidenceConfig::None,
             work_bits_max: 28,
             network_file: PathBuf::new(),
-            chain: ChainConfig::default(),
+            chain: ChainConfig::for_peers(),
             owner: String::new(),
             wallet_key: None,
             money: ClientPolicy::default(),
             leave: false,
-            root_notice_s: 0,
+            root_notice_s: ROOT_NOTICE_S,
             root: String::new(),
             is_test: false,
             is_testnet: false,
@@ -118,6 +119,8 @@ impl ClientConfig {
             proxy_connections: count("proxy_connections", file.proxy_connections)?.max(1),
             transport: Transport::from_reference(&text(&file.connect_to_proxy_via))?,
             root: text(&file.root_contract_address),
+            chain: ChainConfig::for_peers()
+                .from_reference(&text(&file.ton_config_filename), file.is_testnet),
             is_test: file.is_test,
             is_testnet: file.is_testnet,
             check_proxy_images: file.check_proxy_hashes || !file.is_test,
@@ -164,6 +167,7 @@ impl ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cocoon_host::chain::ChainKind;
 
     #[test]
     fn the_references_secret_is_kept_and_never_printed() {
@@ -172,6 +176,8 @@ mod tests {
         let file: ClientRunner<'static> = cocoon_wire::config_json::read(json).unwrap();
         let wallet = Address::new(0, [7; 32]);
         let mut config = ClientConfig::from_reference(&file, wallet).unwrap();
+        assert_eq!(config.chain.kind, ChainKind::Mainnet);
+        config.chain = ChainConfig::default();
         config.network_file = "net.json".into();
         assert_eq!(config.check().unwrap().secret.expose(), b"our word");
         assert!(!format!("{config:?}").contains("our word"));

@@ -6,27 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_chain::{Chain as _, ChainFault};
-use cocoon_contract::boc;
 use cocoon_contract::cell::Hash;
 use cocoon_contract::payment::SignedPayment;
-use cocoon_contract::root::RootState;
 use cocoon_contract::state::{ClientState, ProxyState};
-use cocoon_host::chain::{ChainLine, PurseHand, Reports, guard, see_client, see_proxy};
+use cocoon_host::chain::{ChainLine, PurseHand, Reports, RootWatch, see_client, see_proxy};
 use cocoon_host::{Stop, clock};
 use cocoon_purse::{Label, Order, Outcome, Report};
 use cocoon_settle::{
-    ClientLife, ClientPolicy, ClientSite, ClientView, Done, Held, Next, RootGate, Ruling, Seen,
-    SettleLog, SettleRecord, Side, Wish,
+    Before, ClientLife, ClientPolicy, ClientSite, ClientView, Done, Held, Next, Seen, SettleLog,
+    SettleRecord, Side, Wait, Wish,
 };
-use cocoon_units::{Address, PublicKey, Tokens};
+use cocoon_units::{Address, Nanoton, PublicKey, Tokens};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::network::Shared;
+use crate::operator::Demand;
 
 /// Most contracts looked after at a time: proxies are met by name only, so a hostile registry
 /// cannot make this grow.
 const LIVES_MAX: usize = 256;
+/// Messages without effect after which an operator's wish is given up.
+const FAILURES_MAX: u32 = 3;
 
 /// What sessions tell the task, and what it tells the status pages. Part of the node's state.
 #[derive(Debug, Default)]
@@ -37,6 +38,12 @@ pub(crate) struct Desk {
     pub(crate) log: SettleLog,
     /// For the status pages; null without a chain.
     pub(crate) picture: Value,
+    /// What operators ask; nobody takes it where there is no chain.
+    pub(crate) demands: Vec<Demand>,
+    /// Whether somebody takes them.
+    pub(crate) is_open: bool,
+    /// The chain is away for so long that nothing new is sent.
+    pub(crate) away: Option<Duration>,
 }
 
 impl Desk {
@@ -49,7 +56,7 @@ impl Desk {
 }
 
 /// What a round needs of the node's state.
-struct Told {
+pub(crate) struct Told {
     nonces: HashMap<Address, u64>,
     channels: Vec<Met>,
     connected: HashSet<Address>,
@@ -66,14 +73,25 @@ struct Met {
 }
 
 /// One contract.
-struct Kept {
-    life: ClientLife,
-    own: Seen<ClientState>,
+pub(crate) struct Kept {
+    pub(crate) life: ClientLife,
+    pub(crate) own: Seen<ClientState>,
     proxy: Seen<ProxyState>,
     said: String,
     heard_s: u64,
     outdated_since_s: Option<u64>,
-    is_leaving: bool,
+    pub(crate) is_leaving: bool,
+    /// What the operator wishes besides its use, and what became of the wish before.
+    pub(crate) wish: Option<Wish>,
+    outcome: Option<String>,
+}
+
+/// What every look needs.
+#[derive(Clone, Copy)]
+struct Moment {
+    now_s: u64,
+    wallet: Nanoton,
+    secret_hash: Hash,
 }
 
 /// What the task is made of.
@@ -82,23 +100,23 @@ pub(crate) struct Parts {
     pub(crate) line: Arc<ChainLine>,
     pub(crate) purse: PurseHand,
     pub(crate) reports: Reports,
-    pub(crate) root_address: Address,
-    pub(crate) root: watch::Receiver<Arc<RootState>>,
-    pub(crate) gate: RootGate,
+    pub(crate) root: RootWatch,
     pub(crate) policy: ClientPolicy,
     /// Everything is taken back and closed.
     pub(crate) leave: bool,
     pub(crate) secret_hash: Hash,
     pub(crate) durable: watch::Receiver<u64>,
     pub(crate) poll: Duration,
+    /// After so long without the chain nothing new is sent.
+    pub(crate) away_max: Duration,
     /// Orders that the wallet of an earlier run still has on their way.
     pub(crate) known: HashSet<u64>,
 }
 
 /// The task.
 pub(crate) struct Funds {
-    parts: Parts,
-    lives: BTreeMap<Address, Kept>,
+    pub(crate) parts: Parts,
+    pub(crate) lives: BTreeMap<Address, Kept>,
     now_s: u64,
 }
 
@@ -107,16 +125,24 @@ impl Funds {
     pub(crate) async fn run(parts: Parts, stop: Stop) {
         let mut funds = Self { parts, lives: BTreeMap::new(), now_s: 0 };
         funds.resume();
+        let shared = Arc::clone(&funds.parts.shared);
         loop {
-            if let Err(fault) = funds.round().await {
+            let round = funds.round().await;
+            if let Err(fault) = &round {
                 // Whoever serves goes on; only what needs the chain waits.
                 tracing::debug!(%fault, "the chain is away; money waits");
             }
+            funds.answer(round.is_ok()).await;
             funds.publish();
-            let shared = Arc::clone(&funds.parts.shared);
             let poll = funds.parts.poll;
             tokio::select! {
-                () = stop.asked() => return,
+                () = stop.asked() => {
+                    let mut state = shared.lock();
+                    state.funds.is_open = false;
+                    // Whoever waits for an answer learns that none comes.
+                    state.funds.demands.clear();
+                    return;
+                }
                 Some(report) = funds.parts.reports.recv() => funds.reported(&report),
                 () = shared.money.notified() => {}
                 () = tokio::time::sleep(poll) => {}
@@ -138,7 +164,8 @@ impl Funds {
                     life.arrived(0);
                 }
             }
-            self.lives.insert(contract, Kept::new(life, site.is_leaving));
+            let wish = site.wish;
+            self.lives.insert(contract, Kept { wish, ..Kept::new(life, site.is_leaving) });
         }
     }
 
@@ -172,7 +199,7 @@ impl Funds {
         Ok(())
     }
 
-    fn told(&self) -> Told {
+    pub(crate) fn told(&self) -> Told {
         let state = self.parts.shared.lock();
         let channel = |(proxy, channel): (&Address, &cocoon_channel::Channel)| Met {
             proxy: *proxy,
@@ -191,7 +218,7 @@ impl Funds {
 
     /// Takes up contracts that sessions met for the first time.
     async fn open(&mut self, told: &Told) {
-        let Some(root) = self.parts.gate.believed().cloned() else { return };
+        let root = self.parts.root.followed().clone();
         let owner = self.parts.purse.address();
         for met in &told.channels {
             let site = || ClientSite::at(owner, met.proxy, met.proxy_key, &root.network).ok();
@@ -225,31 +252,22 @@ impl Funds {
         if told.connected.contains(&proxy) || kept.heard_s == 0 {
             kept.heard_s = self.now_s;
         }
-        let params = self.parts.gate.believed().map(|root| &root.network.params);
-        if params.is_some_and(|params| *params != kept.life.site().params) {
+        if self.parts.root.followed().network.params != kept.life.site().params {
             kept.outdated_since_s.get_or_insert(self.now_s);
         }
-        let channel = told.channels.iter().find(|met| met.proxy == proxy);
-        let payment = channel
-            .and_then(|met| met.payment.as_deref())
-            .and_then(|bytes| SignedPayment::from_boc(bytes).ok());
-        let wallet = self.parts.purse.status().balance.unwrap_or_default();
+        let met = told.met(proxy);
+        let payment = met.and_then(Met::payment);
+        let wish = match kept.is_leaving || self.parts.leave {
+            true => Wish::Leave,
+            false => kept.wish.unwrap_or_default(),
+        };
+        let moment = self.moment();
+        let Some(kept) = self.lives.get_mut(&contract) else { return Ok(()) };
         let view = ClientView {
-            now_s: self.now_s,
-            query_id: u64::from_le_bytes(clock::random()),
-            own: &kept.own,
-            proxy: &kept.proxy,
-            wallet,
-            held: Held {
-                payment: payment.as_ref(),
-                counted: channel.map_or(Tokens::ZERO, |met| met.counted),
-                own: channel.map_or(Tokens::ZERO, |met| met.own_count),
-            },
-            wish: if kept.is_leaving || self.parts.leave { Wish::Leave } else { Wish::Use },
-            outdated_since_s: kept.outdated_since_s,
             heard_s: Some(kept.heard_s),
-            secret_hash: Some(self.parts.secret_hash),
+            outdated_since_s: kept.outdated_since_s,
             nonce: told.nonces.get(&contract).copied(),
+            ..view(moment, (&kept.own, &kept.proxy), met, payment.as_ref(), wish)
         };
         let next = kept.life.plan(&view);
         let said = next.to_string();
@@ -257,10 +275,18 @@ impl Funds {
             tracing::info!(contract = %contract.to_raw(), "{said}");
             kept.said = said;
         }
+        if let Some(outcome) = ended(&next).filter(|_| wish != Wish::Leave && kept.wish.is_some()) {
+            tracing::info!(contract = %contract.to_raw(), "the operator's wish to {wish}: {outcome}");
+            kept.outcome = Some(format!("{wish}: {outcome}"));
+            kept.wish = None;
+            let record = SettleRecord::Wished { contract: contract.hash, wish: None };
+            self.journal(&[record]).await;
+            return Ok(());
+        }
         match next {
             Next::Send(order) => {
                 let mut records = vec![kept.life.sent(&order, &view)];
-                if view.wish == Wish::Leave && !kept.is_leaving {
+                if wish == Wish::Leave && !kept.is_leaving {
                     kept.is_leaving = true;
                     records.insert(0, SettleRecord::Leaving { contract: contract.hash });
                 }
@@ -288,44 +314,41 @@ impl Funds {
 
     /// Looks at the root contract and moves the node when its state is believed.
     async fn look_at_root(&mut self) -> Result<(), ChainFault> {
-        let state = Arc::clone(&self.parts.root.borrow_and_update());
-        if self.parts.gate.believed() == Some(state.as_ref()) {
-            return Ok(());
+        let news = self.parts.root.look(self.now_s).await?;
+        if let Some(record) = news.record {
+            self.journal(&[record]).await;
         }
-        let guard = guard(self.parts.line.as_ref(), self.parts.root_address, state.owner).await?;
-        let Ok(cell) = state.cell() else { return Ok(()) };
-        let hash = *cell.repr_hash().as_array();
-        let seen = self.parts.shared.lock().funds.log.root_seen();
-        if let Some((_, at_s)) = seen.filter(|(known, _)| *known == hash) {
-            self.parts.gate.restore_seen(state.as_ref().clone(), at_s);
-        }
-        match self.parts.gate.look(&state, guard, self.now_s) {
-            Ruling::Same | Ruling::Older => {}
-            Ruling::Believed(changes) => {
-                for change in &changes {
-                    tracing::info!(version = state.version, "the network changes: {change}");
-                }
-                let record = SettleRecord::RootBelieved { state: boc::encode(&cell) };
-                self.journal(&[record]).await;
-                self.parts.shared.adopt(&state);
-            }
-            Ruling::Held { until_s, changes } => {
-                if seen.is_none_or(|(known, _)| known != hash) {
-                    for change in &changes {
-                        tracing::warn!(until_s, "a change of the network waits: {change}");
-                    }
-                    self.journal(&[SettleRecord::RootSeen { hash, at_s: self.now_s }]).await;
-                }
-                if let Some(believed) = self.parts.gate.believed().cloned() {
-                    self.parts.shared.adopt(&believed);
-                }
-            }
+        if let Some(root) = news.believed {
+            self.parts.shared.adopt(&root);
         }
         Ok(())
     }
 
+    fn moment(&self) -> Moment {
+        Moment {
+            now_s: self.now_s,
+            wallet: self.parts.purse.status().balance.unwrap_or_default(),
+            secret_hash: self.parts.secret_hash,
+        }
+    }
+
+    /// What would come next for a contract, had the operator this wish and were nothing on its way.
+    pub(crate) fn next_with(&self, kept: &Kept, told: &Told, wish: Wish) -> Next {
+        let site = kept.life.site().clone();
+        let met = told.met(site.proxy);
+        let payment = met.and_then(Met::payment);
+        let seen = (&kept.own, &kept.proxy);
+        let view = view(self.moment(), seen, met, payment.as_ref(), wish);
+        ClientLife::new(site, self.parts.policy.clone()).plan(&view)
+    }
+
+    /// What was ever paid in to a contract and not taken back.
+    pub(crate) fn paid_in(kept: &Kept) -> Nanoton {
+        Before::client(&kept.own, kept.life.site().params.price_per_token).paid_in
+    }
+
     /// Writes records and waits until they are on disk: nothing leaves before.
-    async fn journal(&mut self, records: &[SettleRecord]) {
+    pub(crate) async fn journal(&mut self, records: &[SettleRecord]) {
         let Some(ticket) = self.parts.shared.write_down(records) else {
             // The journal is gone and the node ends.
             return std::future::pending().await;
@@ -338,6 +361,7 @@ impl Funds {
 
     fn publish(&self) {
         let line = self.parts.line.status();
+        let away = line.away.filter(|away| *away > self.parts.away_max);
         let purse = self.parts.purse.status();
         let contracts: Vec<Value> = self.lives.iter().map(|(own, kept)| kept.page(*own)).collect();
         let picture = json!({
@@ -348,9 +372,71 @@ impl Funds {
             "wallet": purse.wallet.to_raw(),
             "wallet_nanoton": purse.balance.map(|balance| balance.0),
             "wallet_lacks": purse.lacking.map(|lacking| lacking.to_string()),
+            "root_version": self.parts.root.followed().version,
+            "root_change_waits": self.parts.root.held(),
+            "takes_nothing_new": away.is_some(),
             "contracts": contracts,
         });
-        self.parts.shared.lock().funds.picture = picture;
+        let mut state = self.parts.shared.lock();
+        state.funds.picture = picture;
+        if state.funds.away.is_some() != away.is_some() {
+            match away {
+                Some(away) => tracing::error!(
+                    away_s = away.as_secs(),
+                    "the chain is away for too long: no new requests are sent"
+                ),
+                None => tracing::info!("the chain is back: requests are sent again"),
+            }
+        }
+        state.funds.away = away;
+    }
+}
+
+impl Told {
+    fn met(&self, proxy: Address) -> Option<&Met> {
+        self.channels.iter().find(|met| met.proxy == proxy)
+    }
+}
+
+impl Met {
+    fn payment(&self) -> Option<SignedPayment> {
+        self.payment.as_deref().and_then(|bytes| SignedPayment::from_boc(bytes).ok())
+    }
+}
+
+fn view<'a>(
+    moment: Moment,
+    (own, proxy): (&'a Seen<ClientState>, &'a Seen<ProxyState>),
+    met: Option<&Met>,
+    payment: Option<&'a SignedPayment>,
+    wish: Wish,
+) -> ClientView<'a> {
+    ClientView {
+        now_s: moment.now_s,
+        query_id: u64::from_le_bytes(clock::random()),
+        own,
+        proxy,
+        wallet: moment.wallet,
+        held: Held {
+            payment,
+            counted: met.map_or(Tokens::ZERO, |met| met.counted),
+            own: met.map_or(Tokens::ZERO, |met| met.own_count),
+        },
+        wish,
+        outdated_since_s: None,
+        heard_s: None,
+        secret_hash: Some(moment.secret_hash),
+        nonce: None,
+    }
+}
+
+/// What became of an operator's wish, once nothing is left to do for it, or only a person can.
+pub(crate) fn ended(next: &Next) -> Option<String> {
+    match next {
+        Next::Send(_) | Next::Wait(Wait::Chain | Wait::Effect { .. }) => None,
+        Next::Wait(Wait::Retry { failures, .. }) if *failures < FAILURES_MAX => None,
+        Next::Wait(wait) => Some(format!("given up: {wait}")),
+        Next::Done(done) => Some(done.to_string()),
     }
 }
 
@@ -364,6 +450,8 @@ impl Kept {
             heard_s: 0,
             outdated_since_s: None,
             is_leaving,
+            wish: None,
+            outcome: None,
         }
     }
 
@@ -383,6 +471,10 @@ impl Kept {
             "stake_nanoton": state.map(|state| state.stake.0),
             "tokens_charged": state.map(|state| state.tokens_used.0),
             "unlock_s": state.map(|state| state.unlock_s),
+            "paid_in_nanoton": Funds::paid_in(self).0,
+            "is_leaving": self.is_leaving,
+            "wished": self.wish.map(|wish| wish.to_string()),
+            "last_wish": self.outcome,
             "proxy_stake_nanoton": self.proxy.state().map(|proxy| proxy.stake.0),
             "on_its_way": self.life.flight().map(|flight| flight.step.to_string()),
             "doing": self.said,

@@ -11,6 +11,7 @@ mod funds;
 mod ground;
 mod network;
 mod offers;
+mod operator;
 mod proof;
 mod receipt_store;
 mod receipts;

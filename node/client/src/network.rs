@@ -6,7 +6,10 @@ use cocoon_contract::cell::Hash;
 use cocoon_contract::root::RootState;
 use cocoon_gateway::answer::WorkerSeen;
 use cocoon_gateway::upstream::NetworkStatus;
-use cocoon_gateway::{InferenceRequest, InferenceStream, ModelOffer, Upstream, UpstreamError};
+use cocoon_gateway::{
+    InferenceRequest, InferenceStream, ModelOffer, MoneyOrder, MoneyRefusal, Upstream,
+    UpstreamError,
+};
 use cocoon_host::peers::Presence;
 use cocoon_host::{BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
@@ -46,6 +49,8 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const NONCE_HEADER: &str = "x-cocoon-nonce";
 /// When to try again after "no proxy".
 const AWAY_RETRY: Duration = Duration::from_secs(2);
+/// When to try again while the chain is away.
+const CHAIN_RETRY: Duration = Duration::from_secs(30);
 
 /// The client node. Clones share it.
 #[derive(Clone)]
@@ -92,8 +97,7 @@ impl Network {
         let journal = Journal::open(config)?;
         let ground = Ground::find(config, &mut checked, &journal.log, stop).await?;
         let Some(ground) = ground else { return Ok(None) };
-        let root_address = checked.root;
-        let root = ground.gate.believed().unwrap_or(&ground.first).clone();
+        let root = ground.root.followed().clone();
         let network = Self::begin(config, checked, journal, root, stop)?;
         let secret_hash = Hash(network.shared.lock().identity.secret_hash());
         let parts = Parts {
@@ -101,16 +105,16 @@ impl Network {
             line: ground.line,
             purse: ground.purse,
             reports: ground.reports,
-            root_address,
             root: ground.root,
-            gate: ground.gate,
             policy: config.money.clone(),
             leave: config.leave,
             secret_hash,
             durable: network.shared.durable.subscribe(),
             poll: config.chain.poll(),
+            away_max: config.chain.away_max(),
             known: ground.known,
         };
+        network.shared.lock().funds.is_open = true;
         tokio::spawn(Funds::run(parts, stop.clone()));
         Ok(Some(network))
     }
@@ -222,6 +226,9 @@ impl Network {
         let body = Body::of(request.body.expose());
         let mut state = self.shared.lock();
         let now_ms = clock::steady_ms();
+        if let Some(away) = state.funds.away {
+            return Err(Submitted::ChainAway(away));
+        }
         let Some((conn, proxy)) = state.ready_proxy(&request.model, now_ms) else {
             return Err(Submitted::NoProxy(head));
         };
@@ -308,6 +315,9 @@ impl Network {
             head = match self.submit(id, request, head) {
                 Ok(()) => return Ok(()),
                 Err(Submitted::NoProxy(head)) => head,
+                Err(Submitted::ChainAway(away)) => {
+                    return Err(UpstreamError::ChainAway { away, retry_after: CHAIN_RETRY });
+                }
                 Err(Submitted::NoReceipt) => return Err(crate::demands::no_receipt()),
                 Err(Submitted::TooLong) => {
                     return Err(UpstreamError::BadRequest {
@@ -330,6 +340,7 @@ enum Submitted {
     NoProxy(HeadSender),
     NoReceipt,
     TooLong,
+    ChainAway(Duration),
 }
 
 /// Cancels a request whose head nobody waits for any more.
@@ -383,6 +394,9 @@ impl Upstream for Network {
 
     async fn models(&self) -> Result<Vec<ModelOffer>, UpstreamError> {
         let state = self.shared.lock();
+        if let Some(away) = state.funds.away {
+            return Err(UpstreamError::ChainAway { away, retry_after: CHAIN_RETRY });
+        }
         if state.proxies.values().any(|proxy| proxy.session.is_ready()) {
             return Ok(state.offers());
         }
@@ -398,6 +412,10 @@ impl Upstream for Network {
         let Some(file) = self.shared.lock().receipts.file(id) else { return Ok(None) };
         let internal = |message: String| UpstreamError::Internal { message };
         file.write().map(Some).map_err(|fault| internal(fault.to_string()))
+    }
+
+    async fn operate(&self, order: MoneyOrder) -> Result<serde_json::Value, MoneyRefusal> {
+        self.demand(order).await
     }
 
     async fn status(&self) -> NetworkStatus {

@@ -26,6 +26,10 @@ pub struct GatewayConfig {
     pub require_keys: Option<bool>,
     /// File of the API keys. Needed when keys are required.
     pub keys_file: Option<PathBuf>,
+    /// Word that the operator's requests (`POST /request/...`) need as `?access_hash=`. Empty: only
+    /// programs on this machine may ask, and nobody where keys are required or another server
+    /// stands in front.
+    pub http_access_hash: String,
     /// Web origins whose pages may call us, `*` for all. Empty: pages from loopback, and all
     /// pages when keys are required. Programs that are no browsers send no origin and always may.
     pub allowed_origins: Vec<String>,
@@ -138,6 +142,7 @@ impl Default for GatewayConfig {
             trusted_proxies: Vec::new(),
             require_keys: None,
             keys_file: None,
+            http_access_hash: String::new(),
             allowed_origins: Vec::new(),
             model_aliases: BTreeMap::new(),
             batches: None,

@@ -95,6 +95,7 @@ impl From<UpstreamError> for Refusal {
 fn retry_after(failure: &UpstreamError) -> Option<Duration> {
     match failure {
         UpstreamError::NoProxy { retry_after }
+        | UpstreamError::ChainAway { retry_after, .. }
         | UpstreamError::NoWorker { retry_after, .. }
         | UpstreamError::Busy { retry_after } => Some(*retry_after),
         UpstreamError::ProxyLost | UpstreamError::WorkerLost { .. } => Some(Duration::from_secs(1)),
@@ -112,6 +113,17 @@ pub fn api_error(failure: UpstreamError) -> ApiError {
              the request again after the time in Retry-After.",
         )
         .with_code("no_proxy"),
+        UpstreamError::ChainAway { away, .. } => ApiError::new(
+            503,
+            "api_error",
+            format!(
+                "This gateway has not seen the TON chain for {} s and sends nothing new until it \
+                 can see its deposit again. Requests that run go on. Its operator finds the reason \
+                 in /jsonstats.",
+                away.as_secs()
+            ),
+        )
+        .with_code("chain_away"),
         UpstreamError::UnknownModel { model, offered } => unknown_model(&model, &offered),
         UpstreamError::NoWorker { model, .. } => ApiError::new(
             503,
@@ -238,6 +250,7 @@ mod tests {
         let model = "m".to_owned();
         let cases = [
             (UpstreamError::NoProxy { retry_after: wait }, 503, true),
+            (UpstreamError::ChainAway { away: wait, retry_after: wait }, 503, true),
             (UpstreamError::UnknownModel { model: model.clone(), offered: vec![] }, 404, false),
             (UpstreamError::NoWorker { model, retry_after: wait }, 503, true),
             (

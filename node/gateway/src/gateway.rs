@@ -20,6 +20,7 @@ use crate::idempotency::IdempotentAnswers;
 use crate::intake;
 use crate::keys::{KeyRing, KeyUse};
 use crate::metrics::Metrics;
+use crate::operator::Asker;
 use crate::origin::OriginRule;
 use crate::pages;
 use crate::request_id::{self, RequestId};
@@ -191,7 +192,7 @@ impl<U: Upstream> Gateway<U> {
         context: &Context,
     ) -> Result<Reply, Box<Refusal>> {
         let permitted = if self.origins.allows(&parts.headers) {
-            self.permit(&route, &parts.headers, context)
+            self.permit(&route, parts, context)
         } else {
             Err(Box::new(OriginRule::refusal()))
         };
@@ -206,6 +207,11 @@ impl<U: Upstream> Gateway<U> {
             (Ok(_), Route::WrongMethod(allow)) => Err(Box::new(Refusal::wrong_method(allow))),
             (Ok(_), Route::Page(Page::Attestation)) => self.attestation_page(&parts.uri).await,
             (Ok(_), Route::Page(page)) => self.page(page).await,
+            (Ok(_), Route::Operator(path)) => {
+                let query = parts.uri.query().unwrap_or_default();
+                let asker = Asker { peer: context.peer, headers: &parts.headers, query };
+                self.operate(path, asker).await
+            }
         };
         // An unread body would stand where the connection's next request is expected.
         // Reading it would ask a user who waits for our consent to send it.
@@ -221,9 +227,10 @@ impl<U: Upstream> Gateway<U> {
     fn permit(
         &self,
         route: &Route,
-        headers: &HeaderMap,
+        parts: &Parts,
         context: &Context,
     ) -> Result<Option<KeyUse>, Box<Refusal>> {
+        let headers = &parts.headers;
         if matches!(route, Route::Inference(_) | Route::Batch(_)) {
             self.addresses.admit(context.peer, headers, context.began)?;
         }
@@ -231,8 +238,16 @@ impl<U: Upstream> Gateway<U> {
             Route::Inference(_) if self.is_closing() => Err(Box::new(Refusal::closing())),
             // What monitors ask for is open; the rest tells of the operator's business.
             Route::Page(Page::Health | Page::Ready | Page::OpenApi) => Ok(None),
+            Route::Page(Page::JsonStats | Page::Stats | Page::Metrics)
+                if self.has_access_word(parts.uri.query().unwrap_or_default()) =>
+            {
+                Ok(None)
+            }
             Route::Inference(_) | Route::Page(_) | Route::Batch(_) => self.check_key(headers),
-            Route::Preflight | Route::Unknown | Route::WrongMethod(_) => Ok(None),
+            // Operators are known by another word.
+            Route::Operator(_) | Route::Preflight | Route::Unknown | Route::WrongMethod(_) => {
+                Ok(None)
+            }
         }
     }
 

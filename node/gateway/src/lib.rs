@@ -26,6 +26,7 @@ mod intake;
 pub mod keys;
 mod metrics;
 pub mod openapi;
+pub mod operator;
 mod order;
 mod origin;
 mod pace;
@@ -46,6 +47,7 @@ pub use answer::{
     AnswerFeed, AnswerHead, AnswerParts, FinalRecord, InferenceStream, answer_channel,
 };
 pub use config::GatewayConfig;
+pub use operator::{MoneyAct, MoneyOrder, MoneyRefusal, TopUp};
 pub use order::body_sent;
 pub use serve::{Server, serve};
 pub use upstream::{InferenceRequest, ModelOffer, Upstream, UpstreamError};

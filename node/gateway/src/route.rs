@@ -4,6 +4,7 @@ use cocoon_openai::Endpoint;
 use http::Method;
 
 use crate::batches::BatchCall;
+use crate::operator::OperatorPath;
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) enum Route {
     Page(Page),
     /// About files and batches.
     Batch(BatchCall),
+    /// The operator moves money.
+    Operator(OperatorPath),
     /// A browser asks what it may do.
     Preflight,
     /// A path of ours with a method that it does not take; holds those it takes.
@@ -64,6 +67,14 @@ impl Route {
             Some(Err(allow)) => return Route::WrongMethod(allow),
             None => {}
         }
+        if let Some(path) = OperatorPath::of(path) {
+            let is_post = method == Method::POST;
+            return if is_post {
+                Route::Operator(path)
+            } else {
+                Route::WrongMethod("POST, OPTIONS")
+            };
+        }
         let Some(page) = page(path) else { return Route::Unknown };
         // The reference answers its model list to POST too (protocol notes 4.1).
         let read = method == Method::GET || method == Method::HEAD;
@@ -99,7 +110,7 @@ fn page(path: &str) -> Option<Page> {
 }
 
 /// Model names hold slashes; clients send them as they are or as `%2F`.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -134,6 +145,9 @@ mod tests {
         assert_eq!(get("/v1/models/a%2Fb"), Route::Page(Page::Model("a/b".into())));
         assert_eq!(get("/v1/models/a%2"), Route::Unknown);
         assert_eq!(get("/v1/models/"), Route::Unknown);
+        assert_eq!(post("/request/close"), Route::Operator(OperatorPath::Close));
+        assert_eq!(get("/request/close"), Route::WrongMethod("POST, OPTIONS"));
+        assert_eq!(post("/request/else"), Route::Unknown);
         assert_eq!(get("/favicon.ico"), Route::Unknown);
         assert_eq!(post("/health"), Route::WrongMethod("GET, HEAD, OPTIONS"));
         assert_eq!(Route::of(&Method::OPTIONS, "/anything"), Route::Preflight);

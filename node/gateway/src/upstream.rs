@@ -8,6 +8,7 @@ use cocoon_units::{Coefficient, Nanoton, SecretBytes, Tokens};
 use http::HeaderMap;
 
 use crate::answer::InferenceStream;
+use crate::operator::{MoneyOrder, MoneyRefusal};
 
 /// The network as the gateway sees it.
 ///
@@ -46,6 +47,16 @@ pub trait Upstream: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Vec<u8>>, UpstreamError>> + Send {
         let _ = id;
         async { Ok(None) }
+    }
+
+    /// Moves money at a proxy by the operator's word. The answer is a JSON object that says what is
+    /// done, what it costs and what comes back; its progress stands in `/jsonstats`.
+    fn operate(
+        &self,
+        order: MoneyOrder,
+    ) -> impl Future<Output = Result<serde_json::Value, MoneyRefusal>> + Send {
+        let _ = order;
+        async { Err(MoneyRefusal::Refused("This network side holds no money.".to_owned())) }
     }
 
     /// Says what the status pages (`/jsonstats`, `/stats`) show of the network side.
@@ -161,6 +172,14 @@ pub enum UpstreamError {
     /// No proxy is connected. 503: try again after `retry_after`.
     #[error("no proxy is connected")]
     NoProxy {
+        /// When a new attempt makes sense.
+        retry_after: Duration,
+    },
+    /// The chain is away for so long that nothing new is sent. 503: try again later.
+    #[error("the chain is away for {away:?}")]
+    ChainAway {
+        /// For how long it has been away.
+        away: Duration,
         /// When a new attempt makes sense.
         retry_after: Duration,
     },

@@ -15,10 +15,11 @@ use cocoon_contract::root::RootState;
 use cocoon_contract::wallet::Outgoing;
 use cocoon_host::Stop;
 use cocoon_host::chain::{
-    ChainConfig, ChainKind, ChainLine, PurseHand, Reports, RootFault, first_root, follow_root,
-    node_wallet, open_purse, read_root,
+    ChainConfig, ChainKind, ChainLine, PurseHand, Reports, RootFault, RootNews, RootRules,
+    RootWatch, first_root, follow_root, node_wallet, open_purse, read_root,
 };
 use cocoon_purse::{Label, Order, Outcome, Settings};
+use cocoon_settle::{SettleLog, SettleRecord};
 use cocoon_units::{Address, Multiplier, Nanoton, Secret};
 
 const TON: u64 = 1_000_000_000;
@@ -169,4 +170,84 @@ async fn a_silent_chain_is_noticed() {
     let status = line.status();
     assert!(status.away.is_some() && status.fault.is_some(), "{status:?}");
     assert!(status.head.is_some(), "what was known stays known");
+}
+
+/// A root contract on chain, and the wallet that owns it.
+async fn found(
+    serving: &Serving,
+    chain: &Arc<dyn Chain>,
+    dir: &std::path::Path,
+    stop: &Stop,
+) -> (Address, PurseHand, Reports) {
+    let (hand, mut reports) = purse(chain, dir, stop);
+    let wallet = hand.address();
+    serving.node.faucet(wallet, Nanoton(10 * TON)).unwrap().unwrap();
+    let init = StateInit { code: code::root().unwrap(), data: root_state(wallet).cell().unwrap() };
+    let root = init.address();
+    hand.order(Order { label: Label(1), message: Outgoing::deploy(init, Nanoton(TON)) });
+    assert!(ended(&mut reports, 1).await.is_success());
+    (root, hand, reports)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_root_waits_also_over_restarts() {
+    let (dir, stop, serving) = (tempfile::tempdir().unwrap(), Stop::new(), serving().await);
+    let line = Arc::new(ChainLine::new(over_http(&serving).open().unwrap().unwrap()));
+    let chain: Arc<dyn Chain> = Arc::clone(&line) as _;
+    let (root, hand, mut reports) = found(&serving, &chain, dir.path(), &stop).await;
+    let rules = RootRules { root, is_test: true, notice_s: 1_000 };
+    let mut log = SettleLog::default();
+    let mut keep = |news: RootNews| {
+        news.record.iter().for_each(|record| log.apply(record));
+        (news, log.clone())
+    };
+    let begin = async |log: &SettleLog, stop: &Stop| {
+        RootWatch::begin(Arc::clone(&line), rules, POLL, log, stop).await.unwrap().unwrap()
+    };
+
+    // What is seen first is believed, and written down.
+    let mut watch = begin(&SettleLog::default(), &stop).await;
+    let (news, log) = keep(watch.look(10).await.unwrap());
+    assert!(matches!(news.record, Some(SettleRecord::RootBelieved { .. })) && log.root().is_some());
+
+    let (price_per_token, worker_fee_per_token) = (Nanoton(30), Nanoton(29));
+    let action = RootAction::ChangePrice { price_per_token, worker_fee_per_token };
+    let body = Body::Root(RootRequest { query_id: 7, action }).cell().unwrap();
+    let message = Outgoing::to_contract(root, Nanoton(TON / 10), body);
+    hand.order(Order { label: Label(2), message });
+    assert!(ended(&mut reports, 2).await.is_success());
+    let log = tokio::time::timeout(DEADLINE, async {
+        loop {
+            let (news, log) = keep(watch.look(20).await.unwrap());
+            if let Some(SettleRecord::RootSeen { at_s, .. }) = news.record {
+                assert_eq!(at_s, 20);
+                break log;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await
+    .expect("the change is seen");
+    let held = watch.held().cloned().unwrap();
+    assert_eq!((held.version, held.until_s), (1, 1_020));
+    assert!(held.changes.iter().any(|change| change.contains("price")), "{held:?}");
+    assert_eq!(watch.followed().network.params.price_per_token, Nanoton(20));
+    let (again, _) = keep(watch.look(500).await.unwrap());
+    assert!(again.record.is_none() && again.believed.is_none(), "written down once");
+
+    // A restart neither believes it at once nor begins the wait again.
+    let mut watch = begin(&log, &stop).await;
+    assert_eq!(watch.followed().network.params.price_per_token, Nanoton(20));
+    let (early, _) = keep(watch.look(1_019).await.unwrap());
+    assert!(early.record.is_none() && watch.held().is_some());
+    let (due, log) = keep(watch.look(1_020).await.unwrap());
+    assert!(matches!(due.record, Some(SettleRecord::RootBelieved { .. })));
+    assert_eq!(due.believed.unwrap().network.params.price_per_token, Nanoton(30));
+    assert!(watch.held().is_none() && log.root_seen().is_none());
+
+    // Without the chain the next start goes on with what was believed.
+    serving.stop().await.unwrap();
+    let watch = begin(&log, &stop).await;
+    assert_eq!(watch.followed().network.params.price_per_token, Nanoton(30));
+    stop.now();
 }

@@ -161,6 +161,8 @@ impl ProxyConfig {
             // The address is of no use to the accepting side.
             transport: Transport::Router(workers),
             root: text(&file.root_contract_address),
+            chain: ChainConfig::default()
+                .from_reference(&text(&file.ton_config_filename), file.is_testnet),
             is_test: file.is_test,
             is_testnet: file.is_testnet,
             check_worker_images: file.check_worker_hashes || !file.is_test,

@@ -24,6 +24,8 @@ pub(crate) enum ChainCommand {
     Withdraw,
     /// Add coins of the wallet to the stake.
     AddStake(Nanoton),
+    /// Add what the stake misses to this much: asked for twice, it happens once.
+    StakeUntil(Nanoton),
     /// Close the contract for good.
     Close,
 }

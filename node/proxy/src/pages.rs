@@ -178,11 +178,19 @@ async fn withdraw(State(pages): State<Pages>, Query(parameters): Parameters) -> 
     pages.change_chain(&parameters, Ok(ChainCommand::Withdraw)).await
 }
 
-/// Adds `amount` TON of the wallet to the stake.
+/// Adds `amount` TON of the wallet to the stake, or what it misses until it is `until` TON.
 async fn add_stake(State(pages): State<Pages>, Query(parameters): Parameters) -> Response {
-    let amount = parameters.get("amount").ok_or_else(|| "say amount=TON".to_owned());
-    let amount = amount.and_then(|text| Nanoton::parse(text).map_err(|fault| fault.to_string()));
-    pages.change_chain(&parameters, amount.map(ChainCommand::AddStake)).await
+    let read = |name: &str| {
+        let read = parameters.get(name).map(|text| Nanoton::parse(text)).transpose();
+        read.map_err(|fault| format!("{name}: {fault}"))
+    };
+    let command = match (read("amount"), read("until")) {
+        (Err(fault), _) | (_, Err(fault)) => Err(fault),
+        (Ok(Some(amount)), Ok(None)) => Ok(ChainCommand::AddStake(amount)),
+        (Ok(None), Ok(Some(until))) => Ok(ChainCommand::StakeUntil(until)),
+        _ => Err("say amount=TON or until=TON".to_owned()),
+    };
+    pages.change_chain(&parameters, command).await
 }
 
 /// Closes the contract for good; needs `confirm=yes`, because there is no way back.

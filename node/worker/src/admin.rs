@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use cocoon_host::Stop;
-use cocoon_units::Coefficient;
+use cocoon_units::{Address, Coefficient};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,8 +24,8 @@ pub(crate) enum Order {
     Enable,
     Disable,
     Coefficient(Coefficient),
-    /// Earnings are collected now, whatever the thresholds.
-    Collect,
+    /// Earnings at one proxy, or at all, are collected now, whatever the thresholds.
+    Collect(Option<Address>),
 }
 
 /// The latest picture of the node, and the way orders take.
@@ -41,6 +41,7 @@ struct Picture {
     ready: bool,
     json: Value,
     metrics: String,
+    payments: Value,
 }
 
 impl Admin {
@@ -50,12 +51,18 @@ impl Admin {
         (Self { picture: Arc::default(), orders, access }, taken)
     }
 
+    fn may(&self, query: &HashMap<String, String>) -> bool {
+        let given = query.get("access_hash").map_or("", String::as_str);
+        self.access.is_empty() || same(given, &self.access)
+    }
+
     /// Renews the picture.
     pub(crate) fn publish(&self, state: &State) {
         let picture = Picture {
-            ready: state.backend_up && state.ready_proxies() > 0,
+            ready: state.backend_up && !state.chain_away && state.ready_proxies() > 0,
             json: stats(state),
             metrics: metrics(state),
+            payments: signed(state),
         };
         if let Ok(mut shown) = self.picture.write() {
             *shown = picture;
@@ -77,7 +84,8 @@ pub(crate) async fn listen(
         .route("/jsonstats", get(jsonstats))
         .route("/request/enable", post(|s, q| order(s, q, Order::Enable)))
         .route("/request/disable", post(|s, q| order(s, q, Order::Disable)))
-        .route("/request/payout", post(|s, q| order(s, q, Order::Collect)))
+        .route("/request/payout", post(payout))
+        .route("/payments", get(payments))
         .route("/request/change_coefficient", post(change_coefficient))
         .with_state(admin);
     let stop = stop.clone();
@@ -109,6 +117,30 @@ async fn metrics_page(Shared(admin): Shared<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
+/// Collects what the proxy of `?proxy=` owes, or what all owe.
+async fn payout(shared: Shared<Admin>, query: Query<HashMap<String, String>>) -> Response {
+    let proxy = match query.get("proxy").map(|text| Address::parse(text)).transpose() {
+        Ok(proxy) => proxy,
+        Err(fault) => {
+            return (StatusCode::BAD_REQUEST, format!("proxy: {fault}\n")).into_response();
+        }
+    };
+    order(shared, query, Order::Collect(proxy)).await
+}
+
+/// The best payments that proxies signed, as bags of cells in hex: with them anybody can have the
+/// worker's owner paid, also when this machine or the proxy is gone.
+async fn payments(
+    Shared(admin): Shared<Admin>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    if !admin.may(&query) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let text = admin.picture.read().map(|picture| picture.payments.to_string()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
 async fn change_coefficient(
     shared: Shared<Admin>,
     query: Query<HashMap<String, String>>,
@@ -127,8 +159,7 @@ async fn order(
     Query(query): Query<HashMap<String, String>>,
     order: Order,
 ) -> Response {
-    let given = query.get("access_hash").map_or("", String::as_str);
-    if !admin.access.is_empty() && !same(given, &admin.access) {
+    if !admin.may(&query) {
         return StatusCode::FORBIDDEN.into_response();
     }
     match admin.orders.try_send(order) {
@@ -141,6 +172,19 @@ async fn order(
 fn same(given: &str, expected: &str) -> bool {
     given.len() == expected.len()
         && given.bytes().zip(expected.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+fn signed(state: &State) -> Value {
+    let channels = state.channels.channels();
+    let signed = channels.filter_map(|(proxy, channel)| {
+        Some(json!({
+            "proxy_sc_address": proxy.to_raw(),
+            "sc_address": channel.own_contract.to_raw(),
+            "tokens": channel.books.signed().0,
+            "payment": hex::encode(channel.payment.as_ref()?),
+        }))
+    });
+    Value::Array(signed.collect())
 }
 
 fn stats(state: &State) -> Value {
@@ -162,7 +206,7 @@ fn stats(state: &State) -> Value {
         })
         .collect();
     json!({
-        "status": { "enabled": state.backend_up && !state.admin_disabled },
+        "status": { "enabled": !state.is_off(), "chain_away": state.chain_away },
         "stats": {
             "queries": counts.queries,
             "success": counts.complete,

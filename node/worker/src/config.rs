@@ -1,18 +1,18 @@
 //! The worker's configuration, and how the reference's own file becomes one.
 
-use cocoon_host::chain::ChainConfig;
+use cocoon_host::chain::{ChainConfig, ROOT_NOTICE_S};
 use cocoon_host::config::{ConfigFault, address, count, local_port};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
 use cocoon_settle::WorkerPolicy;
-use cocoon_units::{Address, Coefficient, ModelName};
+use cocoon_units::{Address, Coefficient, ModelName, Secret};
 use cocoon_wire::config::WorkerRunner;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The worker's settings. See `docs/worker.md` for each with examples.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
     /// TON address that earnings are paid to.
@@ -42,8 +42,15 @@ pub struct WorkerConfig {
     pub network_file: PathBuf,
     /// The chain; without one the registry is `network_file` and money is not real.
     pub chain: ChainConfig,
+    /// The wallet's key, when it does not stand in `wallet.key` of the data directory.
+    #[serde(skip)]
+    pub wallet_key: Option<Secret<[u8; 32]>>,
     /// On a chain: when earnings are collected.
     pub money: WorkerPolicy,
+    /// On a chain: seconds for which a change of prices, codes or lists in the root contract must
+    /// have stood, there or in a timelock that owns it, before this node follows it. Revocations
+    /// are followed at once. 0 follows everything at once.
+    pub root_notice_s: u64,
     /// The root contract's address.
     pub root: String,
     /// Test mode; peers must agree.
@@ -82,8 +89,10 @@ impl Default for WorkerConfig {
             evidence: EvidenceConfig::None,
             work_bits_max: 28,
             network_file: PathBuf::new(),
-            chain: ChainConfig::default(),
+            chain: ChainConfig::for_peers(),
+            wallet_key: None,
             money: WorkerPolicy::default(),
+            root_notice_s: ROOT_NOTICE_S,
             root: String::new(),
             is_test: false,
             is_testnet: false,
@@ -106,6 +115,7 @@ impl WorkerConfig {
     pub fn from_reference(file: &WorkerRunner<'_>) -> Result<Self, ConfigFault> {
         let text = |text: &cocoon_wire::tl::Text<'_>| text.sanitized().into_owned();
         let transport = Transport::from_reference(&text(&file.connect_to_proxy_via))?;
+        let wallet_seed = file.node_wallet_key.expose();
         Ok(Self {
             owner: text(&file.owner_address),
             model: text(&file.model_name),
@@ -118,6 +128,9 @@ impl WorkerConfig {
             proxy_connections: count("proxy_connections", file.proxy_connections)?.max(1),
             transport,
             root: text(&file.root_contract_address),
+            chain: ChainConfig::for_peers()
+                .from_reference(&text(&file.ton_config_filename), file.is_testnet),
+            wallet_key: (*wallet_seed != [0; 32]).then(|| Secret::new(*wallet_seed)),
             is_test: file.is_test,
             is_testnet: file.is_testnet,
             check_proxy_images: file.check_proxy_hashes || !file.is_test,

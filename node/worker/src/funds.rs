@@ -10,7 +10,7 @@ use cocoon_contract::payment::SignedPayment;
 use cocoon_contract::root::RootState;
 use cocoon_contract::state::{ProxyState, WorkerState};
 use cocoon_host::chain::{
-    ChainLine, PurseHand, Reports, first_root, follow_root, node_wallet, open_purse, see_proxy,
+    ChainLine, PurseHand, Reports, RootRules, RootWatch, node_wallet, open_purse, see_proxy,
     see_worker,
 };
 use cocoon_host::{Stop, clock, keys};
@@ -18,7 +18,7 @@ use cocoon_purse::{Label, Order, Outcome, Report, Settings};
 use cocoon_settle::{
     Next, Seen, SettleLog, SettleRecord, Side, WorkerLife, WorkerPolicy, WorkerSite, WorkerView,
 };
-use cocoon_units::{Address, PublicKey, Tokens};
+use cocoon_units::{Address, PublicKey, Secret, Tokens};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
@@ -37,8 +37,9 @@ const LATE_S: u64 = 86_400;
 pub(crate) struct Standing {
     /// The channels.
     pub(crate) channels: Vec<Earned>,
-    /// How often the operator asked to collect now.
-    pub(crate) collects: u64,
+    /// How often the operator asked to collect now, and at which proxy the last time; at all of
+    /// them where it is not said.
+    pub(crate) collects: (u64, Option<Address>),
 }
 
 /// What a proxy has signed.
@@ -56,41 +57,50 @@ pub(crate) struct Ground {
     purse: PurseHand,
     reports: Reports,
     known: HashSet<u64>,
-    root: watch::Receiver<Arc<RootState>>,
+    root: RootWatch,
     poll: Duration,
+    away_max: Duration,
 }
 
 impl Ground {
-    /// Waits for the chain. `None` when there is none, or when the node was asked to stop
-    /// meanwhile. Fills in the wallet's address.
+    /// Waits for the chain, unless the journal knows a root to go on with. `None` when there is no
+    /// chain, or when the node was asked to stop meanwhile. Fills in the wallet's address.
     pub(crate) async fn find(
         config: &WorkerConfig,
         checked: &mut Checked,
+        log: &SettleLog,
         stop: &Stop,
     ) -> Result<Option<Self>, WorkerFault> {
         let Some(chain) = config.chain.open()? else { return Ok(None) };
         let line = Arc::new(ChainLine::new(chain));
-        let key = keys::load_or_make(&config.data_dir.join("wallet.key"))?;
+        let key = match &config.wallet_key {
+            Some(key) => Secret::new(*key.expose()),
+            None => keys::load_or_make(&config.data_dir.join("wallet.key"))?,
+        };
         let file = config.data_dir.join("purse");
         let wallet = node_wallet(checked.owner, &key)?;
         let purse = open_purse(wallet, Settings::default(), &file)?;
         checked.wallet = purse.address();
         let known = purse.labels().map(|label| label.0).collect();
         let poll = config.chain.poll();
-        let first = first_root(line.as_ref(), checked.root, config.is_test, poll, stop).await?;
-        let Some(first) = first else { return Ok(None) };
+        let rules = RootRules {
+            root: checked.root,
+            is_test: config.is_test,
+            notice_s: config.root_notice_s,
+        };
+        let root = RootWatch::begin(Arc::clone(&line), rules, poll, log, stop).await?;
+        let Some(root) = root else { return Ok(None) };
         let chain: Arc<dyn Chain> = Arc::clone(&line) as _;
-        let every = poll.max(Duration::from_millis(500));
-        let root = follow_root(Arc::clone(&chain), checked.root, first, every, stop.clone());
         let (purse, reports) = PurseHand::start(chain, purse, file, poll, stop.clone());
         let wallet = purse.address().to_raw();
         tracing::info!(chain = line.status().name, wallet, "the wallet of this worker");
-        Ok(Some(Self { line, purse, reports, known, root, poll }))
+        let away_max = config.chain.away_max();
+        Ok(Some(Self { line, purse, reports, known, root, poll, away_max }))
     }
 
-    /// The root contract's state.
+    /// The root contract's state that is believed.
     pub(crate) fn root(&self) -> RootState {
-        self.root.borrow().as_ref().clone()
+        self.root.followed().clone()
     }
 
     /// Looks after the contracts until `stop`.
@@ -111,6 +121,7 @@ impl Ground {
             lives: BTreeMap::new(),
             now_s: 0,
             collected: 0,
+            is_away: false,
         };
         funds.resume(log);
         tokio::spawn(funds.run(stop));
@@ -138,6 +149,8 @@ struct Funds {
     lives: BTreeMap<Address, Kept>,
     now_s: u64,
     collected: u64,
+    /// The chain is away for so long that no new work is taken.
+    is_away: bool,
 }
 
 impl Funds {
@@ -147,6 +160,7 @@ impl Funds {
                 // Whoever works goes on; only payouts wait.
                 tracing::debug!(%fault, "the chain is away; payouts wait");
             }
+            self.watch_line();
             // The loop may have ended first.
             let _ = self.tell.send(Told::Money(self.page()));
             tokio::select! {
@@ -155,6 +169,23 @@ impl Funds {
                 () = tokio::time::sleep(self.ground.poll) => {}
             }
         }
+    }
+
+    /// Without the chain for too long nothing new is earned: it could be that nobody pays for it.
+    fn watch_line(&mut self) {
+        let away = self.ground.line.away();
+        let is_away = away > self.ground.away_max;
+        if std::mem::replace(&mut self.is_away, is_away) == is_away {
+            return;
+        }
+        match is_away {
+            true => tracing::error!(
+                away_s = away.as_secs(),
+                "the chain is away for too long: no new queries are taken"
+            ),
+            false => tracing::info!("the chain is back: queries are taken again"),
+        }
+        let _ = self.tell.send(Told::ChainAway(is_away));
     }
 
     /// Takes up what an earlier run left. Orders that its wallet no longer knows never left it, or
@@ -194,20 +225,31 @@ impl Funds {
 
     async fn round(&mut self) -> Result<(), ChainFault> {
         self.now_s = self.ground.line.head().await?.time.0;
-        if self.ground.root.has_changed().unwrap_or(false) {
-            let root = Arc::clone(&self.ground.root.borrow_and_update());
-            let _ = self.tell.send(Told::Root(root));
-        }
         let standing = self.standing.borrow_and_update().clone();
-        if standing.collects != self.collected {
-            self.collected = standing.collects;
-            self.lives.values_mut().for_each(|kept| kept.collect = true);
+        self.look_at_root().await?;
+        let (collects, proxy) = standing.collects;
+        if std::mem::replace(&mut self.collected, collects) != collects {
+            let is_meant =
+                |kept: &&mut Kept| proxy.is_none_or(|proxy| kept.life.site().proxy == proxy);
+            self.lives.values_mut().filter(is_meant).for_each(|kept| kept.collect = true);
         }
         self.open(&standing).await;
         let contracts: Vec<Address> = self.lives.keys().copied().collect();
         for contract in contracts {
             let earned = standing.channels.iter().find(|earned| earned.contract == contract);
             self.look(contract, earned).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the root contract and moves the node when its state is believed.
+    async fn look_at_root(&mut self) -> Result<(), ChainFault> {
+        let news = self.ground.root.look(self.now_s).await?;
+        if let Some(record) = news.record {
+            self.journal(record).await;
+        }
+        if let Some(root) = news.believed {
+            let _ = self.tell.send(Told::Root(Arc::new(root)));
         }
         Ok(())
     }
@@ -257,7 +299,7 @@ impl Funds {
         if signed != kept.signed.0 || kept.signed.1 == 0 {
             kept.signed = (signed, self.now_s);
         }
-        let leaving = kept.life.site().params != self.ground.root.borrow().network.params;
+        let leaving = kept.life.site().params != self.ground.root.followed().network.params;
         if leaving {
             kept.outdated_since_s.get_or_insert(self.now_s);
         }
@@ -322,6 +364,10 @@ impl Funds {
             "wallet": purse.wallet.to_raw(),
             "wallet_nanoton": purse.balance.map(|balance| balance.0),
             "wallet_lacks": purse.lacking.map(|lacking| lacking.to_string()),
+            "owner": self.owner.to_raw(),
+            "root_version": self.ground.root.followed().version,
+            "root_change_waits": self.ground.root.held(),
+            "takes_nothing_new": self.is_away,
             "contracts": contracts,
         })
     }
@@ -357,6 +403,7 @@ impl Kept {
             "tokens_paid_out": paid.0,
             "tokens_signed": self.signed.0.0,
             "owed_nanoton": fee.saturating_mul(self.signed.0.saturating_sub(paid)).0,
+            "collecting": self.collect,
             "on_its_way": self.life.flight().map(|flight| flight.step.to_string()),
             "doing": self.said,
         })

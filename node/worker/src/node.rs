@@ -89,7 +89,8 @@ pub enum WorkerFault {
 /// [`WorkerFault`]: the node could not start, or its journal is gone.
 pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault> {
     let mut checked = config.check()?;
-    let ground = Ground::find(config, &mut checked, stop).await?;
+    let (channels, settled, books, book_events) = open_books(&config.data_dir)?;
+    let ground = Ground::find(config, &mut checked, &settled, stop).await?;
     let root = match &ground {
         Some(ground) => ground.root(),
         None if config.chain.is_real() => return Ok(()),
@@ -99,7 +100,6 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let weights = Weights::new(&config.model_path);
     weights.check(&checked.model).await?;
     let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
-    let (channels, settled, books, book_events) = open_books(&config.data_dir)?;
 
     let receipt_key = ReceiptKey::from_seed(&clock::random());
     let subject = subject(config, &checked, &root, &receipt_key);
@@ -280,7 +280,7 @@ impl Node {
             Order::Enable => self.state.admin_disabled = false,
             Order::Disable => self.state.admin_disabled = true,
             Order::Coefficient(coefficient) => self.state.set_coefficient(coefficient),
-            Order::Collect => self.state.collects += 1,
+            Order::Collect(proxy) => self.state.collects = (self.state.collects.0 + 1, proxy),
         }
         self.state.announce();
     }

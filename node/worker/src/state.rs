@@ -71,6 +71,8 @@ pub(crate) enum Told {
     },
     /// The root contract changed.
     Root(Arc<RootState>),
+    /// The chain is away for too long, or is back.
+    ChainAway(bool),
     /// What the status pages show of the money.
     Money(serde_json::Value),
 }
@@ -110,8 +112,10 @@ pub(crate) struct State {
     unwritten: VecDeque<(u64, oneshot::Sender<()>)>,
     /// What the status pages show of the money; null without a chain.
     pub(crate) money: serde_json::Value,
-    /// How often the operator asked to collect.
-    pub(crate) collects: u64,
+    /// How often the operator asked to collect, and at which proxy the last time.
+    pub(crate) collects: (u64, Option<Address>),
+    /// The chain is away for so long that no new work is taken.
+    pub(crate) chain_away: bool,
     /// The node ends: nothing new is wanted, whoever comes.
     pub(crate) ending: bool,
 }
@@ -142,7 +146,8 @@ impl State {
             settled: SettleLog::default(),
             unwritten: VecDeque::new(),
             money: serde_json::Value::Null,
-            collects: 0,
+            collects: (0, None),
+            chain_away: false,
             ending: false,
         }
     }
@@ -228,6 +233,10 @@ impl State {
             Told::ModelChanged(changed) => self.model_changed(changed),
             Told::WriteDown { record, written } => self.write_down(&record, written),
             Told::Root(root) => self.adopt(&root),
+            Told::ChainAway(is_away) => {
+                self.chain_away = is_away;
+                self.announce();
+            }
             Told::Money(page) => self.money = page,
             Told::Reported(reported) => self.reported(reported),
         }
@@ -294,8 +303,8 @@ impl State {
         }
     }
 
-    /// Tells all proxies whether queries are wanted: not while the model server is away, the
-    /// operator says so, or the node ends.
+    /// Tells all proxies whether queries are wanted: not while the model server is away, the chain
+    /// is away for too long, the operator says so, or the node ends.
     pub(crate) fn announce(&mut self) {
         let disabled = self.is_off();
         for proxy in self.proxies.values_mut() {
@@ -305,8 +314,13 @@ impl State {
         }
     }
 
-    fn is_off(&self) -> bool {
-        self.ending || self.admin_disabled || self.weights_suspect || !self.backend_up
+    /// Whether proxies are told to send nothing.
+    pub(crate) fn is_off(&self) -> bool {
+        self.ending
+            || self.admin_disabled
+            || self.weights_suspect
+            || self.chain_away
+            || !self.backend_up
     }
 
     /// Changes the price factor for later queries.

@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "a life that breaks shall stop here")]
 #![allow(clippy::print_stdout, reason = "the sheet is what this program is for")]
 
+#[path = "money_life/hand.rs"]
+mod hand;
 #[path = "money_life/nodes.rs"]
 mod nodes;
 #[path = "money_life/sheet.rs"]
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use cocoon_bench::load::{self, Shape};
 use cocoon_contract::state::Phase;
+use hand::Hand;
 use nodes::{Nodes, page};
 use serde_json::Value;
 use sheet::Sheet;
@@ -61,6 +64,10 @@ async fn life() -> Result<()> {
     settled(&mut site, &nodes, 0, used[0]).await?;
     say("the worker has been paid for every token");
 
+    let hand = Hand::new(&mut site)?;
+    hand.client(site.proxy())?;
+    say("by hand, through the running gateway: topped up, taken out");
+
     let old = (site.client(), site.worker(), site.proxy());
     site.change_price().await?;
     say("the price has changed");
@@ -82,10 +89,14 @@ async fn life() -> Result<()> {
     let more = requests / 2;
     let used = [used[0], ask(&nodes, more).await?];
     say(&format!("{more} requests answered at the new price, {} tokens", used[1]));
-    nodes.collect().await?;
-    settled(&mut site, &nodes, 1, used[1]).await?;
-    nodes.kill_proxy()?;
-    say("the proxy is killed for good");
+    signed(&site, &nodes, used[1]).await?;
+    nodes.kill("proxy")?;
+    nodes.kill("worker")?;
+    say("the proxy is killed for good, and the worker's machine is gone as well");
+    hand.worker(site.proxy())?;
+    let paid = site.worker_state(site.worker()).await.map(|state| state.tokens.0);
+    ensure!(paid == Some(used[1]), "paid out {paid:?} of {}", used[1]);
+    say("by hand, from the worker's books: its owner is paid for every token");
     site.until("the forced refund", async |site| {
         site.skip(&nodes).await;
         site.client_state(site.client()).await.is_some_and(|state| state.phase == Phase::Closed)
@@ -134,6 +145,21 @@ async fn ask(nodes: &Nodes, requests: u64) -> Result<u64> {
 fn earned(page: &Value) -> u64 {
     let proxies = page["proxies"].as_array().into_iter().flatten();
     proxies.filter_map(|proxy| proxy["earned_tokens_own_count"].as_u64()).sum()
+}
+
+/// Waits until the proxy has signed for all tokens.
+async fn signed(site: &Site, nodes: &Nodes, tokens: u64) -> Result<()> {
+    let contract = site.worker();
+    site.until(&format!("a signed payment for {tokens} tokens"), async |_| {
+        let page = page(nodes.worker).await.unwrap_or_default();
+        let proxies = page["proxies"].as_array().into_iter().flatten();
+        let is_it = |text: &str| cocoon_units::Address::parse(text).ok() == Some(contract);
+        proxies.into_iter().any(|proxy| {
+            proxy["sc_address"].as_str().is_some_and(is_it)
+                && proxy["earned_tokens_committed_to_blockchain"] == tokens
+        })
+    })
+    .await
 }
 
 /// Waits until the worker's contract has been paid for all tokens.

@@ -4,10 +4,11 @@ use anyhow::{Context as _, Result};
 use cocoon_client::{ClientConfig, Network};
 use cocoon_engine::{EngineConfig, EngineEvent};
 use cocoon_gateway::GatewayConfig;
+use cocoon_host::chain::{ChainConfig, ChainKind};
 use cocoon_host::config::{ConfigFault, Layers};
-use cocoon_host::{Stop, dumps, memory, telemetry};
+use cocoon_host::{Stop, dumps, keys, memory, telemetry};
 use cocoon_proxy::ProxyConfig;
-use cocoon_units::Address;
+use cocoon_units::{Address, Secret};
 use cocoon_wire::config::{ClientRunner, ProxyRunner, WorkerRunner};
 use cocoon_wire::config_json;
 use cocoon_worker::WorkerConfig;
@@ -22,6 +23,8 @@ use crate::arguments::{
     EngineOptions, GatewayCommand, GatewayOptions, ProcessOptions, RoleOptions,
 };
 use crate::mistake;
+use crate::money::arguments::ChannelRole;
+use crate::money::running::{self, Announced};
 
 /// Time for an orderly end after the parent is gone; then the process ends anyhow.
 const PARENT_GRACE: Duration = Duration::from_secs(5);
@@ -44,7 +47,11 @@ pub(crate) fn gateway(options: &GatewayOptions) -> Result<()> {
     };
     let defaults = match &options.reference_config {
         None => GatewayNode::default(),
-        Some(path) => reference_gateway(path)?,
+        Some(path) => {
+            let mut node = reference_gateway(path)?;
+            without_chain(&mut node.network.chain, options);
+            node
+        }
     };
     // Secrets never stand among the members that layers print.
     let (secret, key) = (defaults.network.secret.clone(), defaults.network.wallet_key.clone());
@@ -63,6 +70,10 @@ pub(crate) fn gateway(options: &GatewayOptions) -> Result<()> {
         return checked();
     }
     run_node(&options.process, async |stop| {
+        let http = config.http.tls.is_none().then_some(config.http.listen);
+        let network = &config.network;
+        let held = (&network.chain, network.owner.as_str(), network.wallet_key.as_ref());
+        let _noted = note(ChannelRole::Client, http, held, &network.data_dir)?;
         let Some(network) = Network::open(&config.network, &stop).await? else { return Ok(()) };
         let upstream = Arc::new(network.clone());
         // The network lives until the last user has got the last answer.
@@ -95,7 +106,9 @@ pub(crate) fn proxy(options: &RoleOptions) -> Result<()> {
         Some(path) => {
             let text = read(path)?;
             let file: ProxyRunner<'static> = config_json::read(&text).map_err(mistake)?;
-            ProxyConfig::from_reference(&file).map_err(mistake)?
+            let mut config = ProxyConfig::from_reference(&file).map_err(mistake)?;
+            without_chain(&mut config.chain, options);
+            config
         }
     };
     // Keys never stand among the members that layers print.
@@ -110,6 +123,8 @@ pub(crate) fn proxy(options: &RoleOptions) -> Result<()> {
         return checked();
     }
     run_node(&options.process, async |stop| {
+        let held = (&config.chain, config.owner.as_str(), config.wallet_key.as_ref());
+        let _noted = note(ChannelRole::Proxy, config.http, held, &config.data_dir)?;
         cocoon_proxy::run(config, stop).await?;
         Ok(())
     })
@@ -122,18 +137,25 @@ pub(crate) fn worker(options: &RoleOptions) -> Result<()> {
         Some(path) => {
             let text = read(path)?;
             let file: WorkerRunner<'static> = config_json::read(&text).map_err(mistake)?;
-            WorkerConfig::from_reference(&file).map_err(mistake)?
+            let mut config = WorkerConfig::from_reference(&file).map_err(mistake)?;
+            without_chain(&mut config.chain, options);
+            config
         }
     };
+    // Keys never stand among the members that layers print.
+    let wallet_key = defaults.wallet_key.clone();
     let place = Place { network_file: "network_file", data_dir: "data_dir" };
-    let Some(config) = configure("COCOON_WORKER_", defaults, place, options)? else {
+    let Some(mut config) = configure("COCOON_WORKER_", defaults, place, options)? else {
         return Ok(());
     };
+    config.wallet_key = wallet_key;
     config.check().map_err(mistake)?;
     if options.check_config {
         return checked();
     }
     run_node(&options.process, async |stop| {
+        let held = (&config.chain, config.owner.as_str(), config.wallet_key.as_ref());
+        let _noted = note(ChannelRole::Worker, config.http, held, &config.data_dir)?;
         cocoon_worker::serve(&config, &stop).await?;
         Ok(())
     })
@@ -179,6 +201,33 @@ pub(crate) fn engine(options: &EngineOptions) -> Result<()> {
         cocoon_engine::run(config, observer, stop.asked()).await?;
         Ok(())
     })
+}
+
+/// Says to other commands of this user that a node runs here and whose wallet it holds.
+fn note(
+    role: ChannelRole,
+    http: Option<std::net::SocketAddr>,
+    (chain, owner, key): (&ChainConfig, &str, Option<&Secret<[u8; 32]>>),
+    data_dir: &Path,
+) -> Result<Option<Announced>> {
+    if !chain.is_real() {
+        return Ok(None);
+    }
+    let key = match key {
+        Some(key) => key.clone(),
+        None => keys::load_or_make(&data_dir.join("wallet.key"))?,
+    };
+    let owner = Address::parse(owner).map_err(mistake)?;
+    let wallet = cocoon_client::node_wallet(owner, &key)
+        .context("the node wallet's address cannot be derived")?;
+    Ok(Some(running::announce(role, http, wallet)))
+}
+
+/// The C++ node's `--disable-ton FILE` beside its own configuration: the registry is that file.
+fn without_chain(chain: &mut ChainConfig, options: &RoleOptions) {
+    if options.network_file.is_some() {
+        chain.kind = ChainKind::None;
+    }
 }
 
 /// Where a role keeps two members that have flags of their own.
@@ -229,6 +278,7 @@ fn reference_gateway(path: &Path) -> Result<GatewayNode> {
     let wallet = cocoon_client::node_wallet(owner, &file.node_wallet_key)
         .context("the node wallet's address cannot be derived")?;
     let http = GatewayConfig {
+        http_access_hash: String::from_utf8_lossy(file.http_access_hash.expose()).into_owned(),
         listen: ([127, 0, 0, 1], u16::try_from(file.http_port).map_err(mistake)?).into(),
         ..GatewayConfig::default()
     };

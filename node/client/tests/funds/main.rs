@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod away;
+mod operator;
 mod proxy;
 
 use std::path::Path;
@@ -70,8 +72,7 @@ struct Site {
 impl Site {
     async fn new(dir: &Path, proxy: std::net::SocketAddr, stop: &Stop) -> Self {
         let any = "127.0.0.1:0".parse().unwrap();
-        let node = NodeConfig { beat_ms: 20, ..NodeConfig::in_memory([5; 32]) };
-        let serving = Serving::start(&ServeConfig { node, http: any, lite: None }).await.unwrap();
+        let serving = serve(dir, any).await;
         let url = format!("http://{}", serving.http);
         let chain =
             ChainConfig { kind: ChainKind::Local, url, poll_ms: 20, ..ChainConfig::default() };
@@ -111,6 +112,7 @@ impl Site {
             root: root.to_string(),
             is_test: true,
             check_proxy_images: false,
+            root_notice_s: 0,
             data_dir,
             ..ClientConfig::default()
         };
@@ -184,12 +186,16 @@ impl Site {
     }
 
     fn client(&self) -> Address {
+        self.client_of(&self.state.network)
+    }
+
+    fn client_of(&self, network: &address::Network) -> Address {
         let constants = cocoon_contract::state::ClientConst {
             owner: self.wallet,
-            proxy: self.proxy(),
+            proxy: address::proxy(&self.identity, network).unwrap(),
             public_key: self.identity.public_key,
         };
-        address::client(&constants, &self.state.network).unwrap()
+        address::client(&constants, network).unwrap()
     }
 
     async fn account(&self, address: Address) -> Account {
@@ -239,6 +245,13 @@ impl Site {
             .filter(|(source, _, body)| *source == Some(by) && matches!(body, Body::Payout { .. }));
         paid.map(|(_, value, _)| value).sum()
     }
+}
+
+/// The chain that is kept in `dir`.
+async fn serve(dir: &Path, http: std::net::SocketAddr) -> Serving {
+    let directory = Some(dir.join("chain"));
+    let node = NodeConfig { directory, beat_ms: 20, ..NodeConfig::in_memory([5; 32]) };
+    Serving::start(&ServeConfig { node, http, lite: None }).await.unwrap()
 }
 
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {

@@ -46,8 +46,9 @@ pub struct ChainConfig {
     /// Longest time between two looks at the chain, milliseconds; 0 chooses by kind: 200 on a
     /// local chain, 2,000 otherwise.
     pub poll_ms: u64,
-    /// After so long without the chain, seconds, a node takes no new obligations: what it signs
-    /// and promises could no longer be brought to the chain in time. What runs goes on.
+    /// After so long without the chain, seconds, a node takes no new obligations: what it signs,
+    /// promises or earns could no longer be brought to the chain in time. What runs goes on. By
+    /// default ten minutes for a proxy, six hours for a client or worker ([`Self::for_peers`]).
     pub away_max_s: u64,
 }
 
@@ -64,6 +65,26 @@ impl Default for ChainConfig {
 }
 
 impl ChainConfig {
+    /// The defaults of a client or worker. What they may lose while the chain is away is that a
+    /// proxy closes unseen; that takes it two days with the live network's parameters, and a client
+    /// needs one of them to get its money back (protocol notes, chain 3.10).
+    #[must_use]
+    pub fn for_peers() -> Self {
+        Self { away_max_s: 21_600, ..Self::default() }
+    }
+
+    /// What a configuration of the C++ node says: its global configuration file, or, when it names
+    /// none, the built-in one of its network (protocol notes, wire 5, `ton_config_filename`).
+    #[must_use]
+    pub fn from_reference(self, file: &str, is_testnet: bool) -> Self {
+        let kind = match (file.is_empty(), is_testnet) {
+            (false, _) => ChainKind::LiteServers,
+            (true, true) => ChainKind::Testnet,
+            (true, false) => ChainKind::Mainnet,
+        };
+        Self { kind, global_config: PathBuf::from(file), ..self }
+    }
+
     /// Whether there is a chain.
     #[must_use]
     pub fn is_real(&self) -> bool {

@@ -337,6 +337,17 @@ impl Turn {
             ChainCommand::AddStake(amount) => {
                 (deposit(contract, wallet, amount, query_id), "add to the stake")
             }
+            ChainCommand::StakeUntil(until) => {
+                let stake = chain.contract.as_ref().map_or(Nanoton::ZERO, |(seen, _)| seen.stake);
+                let missing = until.saturating_sub(stake);
+                if chain.is_ready && missing == Nanoton::ZERO {
+                    let _ = reply.send(Ok(format!("the stake is {stake} already")));
+                    return;
+                }
+                // Two of these for the same sum are one while the first is on its way.
+                let query_id = own_label(contract, until.0);
+                (deposit(contract, wallet, missing, query_id), "add to the stake")
+            }
             ChainCommand::Close => {
                 let _ = reply.send(self.close());
                 return;

@@ -32,7 +32,7 @@ impl Drop for Nodes {
     }
 }
 
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("COCOON_BIN") {
         return Ok(named.into());
     }
@@ -71,7 +71,7 @@ impl Nodes {
         nodes.run(
             "worker",
             &format!(
-                "{}check_proxy_images = false\nmodel = \"mock@local:unverified\"\n\
+                "{}check_proxy_images = false\nroot_notice_s = 0\nmodel = \"mock@local:unverified\"\n\
                  forward_to = \"http://{}\"\nhttp = \"{worker}\"\n[chain]\n{chain}\
                  [money]\npayout_last = 1000000\n",
                 common("worker"),
@@ -82,7 +82,7 @@ impl Nodes {
         nodes.run(
             "gateway",
             &format!(
-                "[http]\nlisten = \"{gateway}\"\n[network]\n{network}check_proxy_images = false\n\
+                "[http]\nlisten = \"{gateway}\"\n[network]\n{network}check_proxy_images = false\nroot_notice_s = 0\n\
                  [network.chain]\n{chain}[network.money]\nlost_after_s = 600\n",
             ),
         )?;
@@ -97,6 +97,8 @@ impl Nodes {
         let child = Command::new(&program)
             .args([name, "--config"])
             .arg(&file)
+            // Where they say that they run, and whose wallet they hold.
+            .env("XDG_DATA_HOME", self.logs.join("home"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -134,8 +136,8 @@ impl Nodes {
     }
 
     /// `kill -9`, as if the machine had vanished.
-    pub(crate) fn kill_proxy(&mut self) -> Result<()> {
-        let at = self.children.iter().position(|(name, _)| *name == "proxy").context("a proxy")?;
+    pub(crate) fn kill(&mut self, who: &str) -> Result<()> {
+        let at = self.children.iter().position(|(name, _)| *name == who).context("a node")?;
         let (_, mut child) = self.children.remove(at);
         child.kill()?;
         child.wait()?;

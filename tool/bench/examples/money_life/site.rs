@@ -28,7 +28,7 @@ pub(crate) const FEES: [u64; 2] = [38_000, 55_000];
 pub(crate) const CLIENT_STAKE: u64 = 20 * TON;
 const PROXY_STAKE: u64 = 5 * TON;
 /// What the faucet gives each wallet.
-const FUNDS: u64 = 500 * TON;
+pub(crate) const FUNDS: u64 = 500 * TON;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whom payouts go to: plain accounts that nobody spends from.

@@ -483,6 +483,21 @@ pub(crate) enum ChannelCommand {
     Withdraw(ChannelOptions),
     /// Close: a client gets everything back, a proxy its stake; after a delay, without anybody's help.
     Close(ChannelOptions),
+    /// Write the last payment that a proxy signed for a worker into a file: with it anybody can have
+    /// the worker's owner paid, from any machine, also when the proxy is gone.
+    Export(ChannelExportOptions),
+}
+
+/// Which running node.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct NodeChoice {
+    /// Ask the node that runs here, which holds its own wallet: the address of its HTTP pages.
+    /// Nodes of this machine that hold the wallet are found without it.
+    #[arg(long, value_name = "URL", env = "COCOON_NODE")]
+    pub(crate) node: Option<String>,
+    /// File with the access word of that node (its http_access_hash).
+    #[arg(long, value_name = "FILE", env = "COCOON_ACCESS_HASH_FILE")]
+    pub(crate) access_hash_file: Option<PathBuf>,
 }
 
 /// Whose contract.
@@ -494,6 +509,16 @@ pub(crate) enum ChannelRole {
     Worker,
     /// It holds the money of both.
     Proxy,
+}
+
+impl ChannelRole {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Worker => "worker",
+            Self::Proxy => "proxy",
+        }
+    }
 }
 
 /// `cocoon channel list`
@@ -520,9 +545,18 @@ pub(crate) struct ChannelOptions {
     /// Whose contract, where the address is a proxy contract's.
     #[arg(long, value_name = "ROLE", default_value = "client")]
     pub(crate) role: ChannelRole,
-    /// The proxy's signed payment for a worker (bag of cells).
+    /// The proxy's signed payment for a worker (bag of cells), from `cocoon channel export`; when
+    /// left out it is looked for in the books of this machine's workers.
     #[arg(long, value_name = "FILE")]
     pub(crate) payment: Option<PathBuf>,
+    /// Data directory of a worker that does not run, whose books hold the payment.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Whom a worker's contract pays, when it is neither on chain yet nor this wallet's.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) owner: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeChoice,
     /// Stay until the end, through delays; interrupted and run again, it goes on.
     #[arg(long)]
     pub(crate) wait: bool,
@@ -542,6 +576,16 @@ pub(crate) struct ChannelOpenOptions {
     pub(crate) proxy_key: Option<String>,
     #[command(flatten)]
     pub(crate) channel: ChannelOptions,
+}
+
+/// `cocoon channel export`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChannelExportOptions {
+    #[command(flatten)]
+    pub(crate) channel: ChannelOptions,
+    /// The file to write (bag of cells).
+    #[arg(long, short, value_name = "FILE", default_value = "payment.boc")]
+    pub(crate) out: PathBuf,
 }
 
 /// `cocoon channel topup`

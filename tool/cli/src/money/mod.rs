@@ -10,9 +10,11 @@ mod overlay;
 mod passphrase;
 mod rehearse;
 pub(crate) mod root;
+pub(crate) mod running;
 mod say;
 mod spend;
 pub(crate) mod wallet;
+mod wallet_code;
 
 pub(crate) use access::SERVING_FILE;
 

@@ -12,18 +12,23 @@ use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::access::{Access, Coins, data_home, explain};
 use super::arguments::{Payer, WalletHome};
 use super::overlay::Overlay;
 use super::passphrase;
 use super::rehearse::{Outcome, beat, find, follow, rehearse};
+use super::running;
 use super::say::{self, Fields};
+use super::wallet_code;
 use crate::mistake;
 
 /// How long an order is good, seconds of the chain's time. Short, so that it is soon certain that
 /// an order that got lost will never be carried out.
 const VALID_FOR_S: u64 = 180;
+/// How often an order is sent again until it is carried out, or void.
+const AGAIN_EVERY: Duration = Duration::from_secs(5);
 /// Kept back for the wallet's own fees when it is checked whether the coins suffice.
 const FEE_RESERVE: Nanoton = Nanoton(10_000_000);
 
@@ -90,6 +95,13 @@ impl<'a> Spender<'a> {
     ) -> Result<Done> {
         if !self.payer.dry_run {
             say::somebody(self.payer.yes)?;
+            if let Some(node) = running::holder(self.address).await {
+                return Err(mistake(format_args!(
+                    "wallet {} is held by the node that runs at {}, and two that spend from one \
+                     wallet get in each other's way: stop the node first, or ask it: cocoon channel",
+                    self.payer.wallet, node.http
+                )));
+            }
         }
         let count = messages.len();
         let prepared = self.prepare(messages, is_all).await?;
@@ -173,15 +185,24 @@ impl<'a> Spender<'a> {
             return Ok(code);
         }
         let kind = self.wallet.kind.name();
+        let chain = self.access.chain.as_ref();
         let Some(path) = &self.payer.wallet_code else {
+            if let Some((code, at)) = wallet_code::nearby(chain, self.address, id).await {
+                eprintln!(
+                    "the code of a {kind} wallet is taken from {at}, by its hash {}",
+                    id.hash
+                );
+                self.directory.keep_code(&code)?;
+                return Ok(code);
+            }
             return Err(mistake(format_args!(
-                "the first order of a {kind} wallet deploys it, and its code is not part of this \
-                 program: say --wallet-code FILE or --wallet-code ADDRESS (any account that has \
-                 it); the code is known by its hash {}",
+                "the first order of a {kind} wallet deploys it, its code is not part of this program, \
+                 and no account near this one has it: say --wallet-code FILE or --wallet-code ADDRESS \
+                 (any account that has it); the code is known by its hash {}",
                 id.hash
             )));
         };
-        let code = self.foreign_code(path).await?;
+        let code = wallet_code::named(chain, path).await?;
         if CellId::of(&code) != id {
             return Err(mistake(format_args!(
                 "{} is not the code of a {kind} wallet: its hash is {}",
@@ -191,17 +212,6 @@ impl<'a> Spender<'a> {
         }
         self.directory.keep_code(&code)?;
         Ok(code)
-    }
-
-    async fn foreign_code(&self, path: &std::path::Path) -> Result<Cell> {
-        if let Some(address) = path.to_str().and_then(|text| Address::parse(text).ok()) {
-            let account = self.access.chain.account(address, None).await.map_err(explain)?;
-            return account.code.ok_or_else(|| mistake(format_args!("{address} has no code")));
-        }
-        let bytes = std::fs::read(path)
-            .map_err(|fault| mistake(format_args!("{}: {fault}", path.display())))?;
-        boc::decode(&bytes, boc::Limits::STATE)
-            .map_err(|fault| mistake(format_args!("{}: {fault}", path.display())))
     }
 
     /// The account, once no earlier order of this wallet is under way: of two orders with the
@@ -233,9 +243,16 @@ impl<'a> Spender<'a> {
     }
 
     /// Waits until the order is carried out, or certainly never will be.
+    /// What was lost on the way is sent again: the wallet's number lets it through once.
     async fn taken(&self, message: &Cell, order: &Order) -> Result<TransactionRecord> {
         let chain = self.access.chain.as_ref();
+        let mut sent = Instant::now();
         loop {
+            if sent.elapsed() >= AGAIN_EVERY {
+                sent = Instant::now();
+                // A fault is none: it was taken before, or goes again.
+                let _ = chain.send(boc::encode(message)).await;
+            }
             if let Some(found) = find(chain, self.address, message).await? {
                 return Ok(found);
             }

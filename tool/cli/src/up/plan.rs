@@ -364,6 +364,8 @@ impl Plan {
                 network_file: self.network_file(ground),
                 chain: self.chain_of(ground),
                 root: self.root_of(ground)?,
+                // The registry is the user's own.
+                root_notice_s: 0,
                 is_test: true,
                 evidence: self.evidence(WORKER_IMAGE, 100 + number as u64),
                 data_dir: self.data_dir.join("node").join(&name),
@@ -390,6 +392,7 @@ impl Plan {
             chain: self.chain_of(ground),
             network_file: self.network_file(ground),
             root: self.root_of(ground)?,
+            root_notice_s: 0,
             is_test: true,
             evidence: self.evidence(GATEWAY_IMAGE, 2),
             data_dir: self.data_dir.join("node/gateway"),

@@ -3,11 +3,13 @@
 use anyhow::Result;
 use cocoon_contract::state::{ClientState, ProxyState, WorkerState};
 use cocoon_units::Address;
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 use super::super::access::{Access, explain};
-use super::super::arguments::ChannelListOptions;
+use super::super::arguments::{ChannelListOptions, NodeChoice};
 use super::super::decode;
+use super::super::running::{self, NodeDesk};
 use super::super::say::{self, Fields};
 use super::super::spend::directory;
 use crate::mistake;
@@ -16,7 +18,19 @@ use crate::mistake;
 const HISTORY: usize = 1000;
 
 pub(super) async fn list(options: &ChannelListOptions) -> Result<()> {
-    let file = directory(&options.home)?.load(&options.wallet).map_err(mistake)?;
+    let file = match directory(&options.home)?.load(&options.wallet) {
+        Ok(file) => file,
+        Err(fault) => {
+            // Whoever has no wallet may have nodes.
+            let of_nodes = of_nodes().await;
+            if of_nodes.is_empty() {
+                return Err(mistake(fault));
+            }
+            let fields = Fields::new().add("channels of running nodes", of_nodes);
+            say::answer(options.json, &fields);
+            return Ok(());
+        }
+    };
     let own = file.wallet().address()?;
     let access = Access::open(&options.chain)?;
     let recent = access.chain.recent_transactions(own, HISTORY).await.map_err(explain)?;
@@ -33,11 +47,36 @@ pub(super) async fn list(options: &ChannelListOptions) -> Result<()> {
         let fields = Fields::new().add("role", role).add("contract", address).add("state", fields);
         channels.push(fields);
     }
-    say::answer(
-        options.json,
-        &Fields::new().add("wallet", options.wallet.as_str()).add("channels", channels),
-    );
+    let fields = Fields::new().add("wallet", options.wallet.as_str()).add("channels", channels);
+    say::answer(options.json, &fields.add("channels of running nodes", of_nodes().await));
     Ok(())
+}
+
+/// What nodes that run on this machine have.
+async fn of_nodes() -> Vec<Fields> {
+    let mut all = Vec::new();
+    for note in running::notes() {
+        let Ok(desk) = NodeDesk::open(&note.http, &NodeChoice::default()).await else { continue };
+        let address = |value: &Value| value.as_str().and_then(|text| Address::parse(text).ok());
+        let mut add = |contract: &Value, proxy: &Value, doing: &Value| {
+            all.push(
+                Fields::new()
+                    .add("node", desk.url.as_str())
+                    .add("role", desk.role.name())
+                    .add("contract", address(contract))
+                    .add("proxy contract", address(proxy))
+                    .add("next", doing.as_str().map(str::to_owned)),
+            );
+        };
+        for one in desk.page["money"]["contracts"].as_array().into_iter().flatten() {
+            add(&one["sc_address"], &one["proxy_sc_address"], &one["doing"]);
+        }
+        let own = &desk.page["smartcontract"];
+        if own.is_object() {
+            add(&own["address"], &Value::Null, &own["phase"]);
+        }
+    }
+    all
 }
 
 fn read(data: &cocoon_contract::cell::Cell, own: Address) -> Option<(&'static str, Fields)> {

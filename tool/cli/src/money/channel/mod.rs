@@ -1,15 +1,19 @@
 //! `cocoon channel`: the contracts through which requests are paid, by hand.
 
+mod books;
 mod client;
 mod list;
+mod node;
 mod proxy;
 mod site;
 mod worker;
 
 use anyhow::Result;
+use cocoon_units::Address;
 
 use super::arguments::{ChannelCommand, ChannelOptions, ChannelRole};
 use super::run;
+use super::running::{self, NodeDesk};
 use super::say::{self, Fields};
 use super::spend::{Done, Spender};
 use crate::mistake;
@@ -35,21 +39,54 @@ pub(crate) fn run_command(command: ChannelCommand) -> Result<()> {
         ChannelCommand::Topup(options) => (options.channel, Wish::TopUp { amount: options.amount }),
         ChannelCommand::Withdraw(options) => (options, Wish::Withdraw),
         ChannelCommand::Close(options) => (options, Wish::Close),
+        ChannelCommand::Export(options) => return run(books::export(&options)),
     };
     run(act(&options, wish))
 }
 
 async fn act(options: &ChannelOptions, wish: Wish) -> Result<()> {
-    let spender = Spender::open(&options.payer)?;
+    if let Some(url) = &options.node.node {
+        return node::act(NodeDesk::open(url, &options.node).await?, options, &wish).await;
+    }
+    let spender = match Spender::open(&options.payer) {
+        Ok(spender) => spender,
+        // Whoever has no wallet may mean that of a node.
+        Err(fault) => match with_contract(options).await {
+            Some(desk) => return node::act(desk, options, &wish).await,
+            None => return Err(fault),
+        },
+    };
+    if let Some(note) = running::holder(spender.address).await {
+        return node::act(NodeDesk::open(&note.http, &options.node).await?, options, &wish).await;
+    }
+    if let Some(desk) = with_contract(options).await.filter(|desk| desk.role == options.role) {
+        let (role, url) = (desk.role.name(), &desk.url);
+        eprintln!("the running {role} at {url} has a contract there, too: --node {url} means that");
+    }
     if let Wish::Open { proxy_key: Some(key), .. } = &wish {
         return proxy::open(&spender, options, key).await;
     }
-    let place = site::find(&spender, options).await?;
+    if options.role == ChannelRole::Worker {
+        return worker::act(&spender, options, &wish).await;
+    }
+    let place = site::find(&spender, options, spender.address).await?;
     match place.role {
         ChannelRole::Client => client::act(&spender, options, &place, &wish).await,
-        ChannelRole::Worker => worker::act(&spender, options, &place, &wish).await,
+        ChannelRole::Worker => worker::at(&spender, options, &place, &wish, None).await,
         ChannelRole::Proxy => proxy::act(&spender, options, &place, &wish).await,
     }
+}
+
+/// A running node of this machine with the contract that is meant.
+async fn with_contract(options: &ChannelOptions) -> Option<NodeDesk> {
+    let named = Address::parse(&options.contract).ok()?;
+    for note in running::notes() {
+        let Ok(desk) = NodeDesk::open(&note.http, &options.node).await else { continue };
+        if desk.has(named) {
+            return Some(desk);
+        }
+    }
+    None
 }
 
 /// What is printed at the end of every command.

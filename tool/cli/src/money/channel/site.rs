@@ -27,8 +27,13 @@ pub(super) struct Place {
     pub(super) init: Option<StateInit>,
 }
 
-pub(super) async fn find(spender: &Spender<'_>, options: &ChannelOptions) -> Result<Place> {
-    let (access, own) = (&spender.access, spender.address);
+/// The contract that is meant; at a proxy contract, that of `own`.
+pub(super) async fn find(
+    spender: &Spender<'_>,
+    options: &ChannelOptions,
+    own: Address,
+) -> Result<Place> {
+    let access = &spender.access;
     let contract = typed::parse(&options.contract, access.coins)?.0;
     let account = access.chain.account(contract, None).await.map_err(explain)?;
     let Some(data) = &account.data else {

@@ -2,21 +2,23 @@
 
 use anyhow::Result;
 use cocoon_contract::payment::{PaymentKind, SignedPayment};
+use cocoon_contract::state::ProxyState;
 use cocoon_settle::{Next, Seen, Wait, WorkerLife, WorkerPolicy, WorkerSite, WorkerView};
 use cocoon_units::Tokens;
 use rand::Rng as _;
 
 use super::super::access::explain;
+use super::super::address as typed;
 use super::super::arguments::ChannelOptions;
 use super::super::decode;
 use super::super::say::Fields;
 use super::super::spend::Spender;
 use super::client::describe;
-use super::site::{Place, look};
-use super::{Report, Wish};
+use super::site::{self, Place, look};
+use super::{Report, Wish, books};
 use crate::mistake;
 
-fn site(place: &Place) -> WorkerSite {
+fn of(place: &Place) -> WorkerSite {
     WorkerSite {
         contract: place.contract,
         proxy: place.proxy,
@@ -26,11 +28,48 @@ fn site(place: &Place) -> WorkerSite {
     }
 }
 
+/// Finds the contract: by the books of a worker that does not run, or by its owner.
 pub(super) async fn act(
+    spender: &Spender<'_>,
+    options: &ChannelOptions,
+    wish: &Wish,
+) -> Result<()> {
+    let coins = spender.access.coins;
+    let named = typed::parse(&options.contract, coins)?.0;
+    let found = match options.payment {
+        Some(_) => None,
+        None => books::find(options, named)?,
+    };
+    let owner = match (&options.owner, &found) {
+        (Some(text), _) => typed::parse(text, coins)?.0,
+        (None, Some(found)) => found.owner.unwrap_or(spender.address),
+        (None, None) => spender.address,
+    };
+    // A contract that was never deployed is known to its proxy contract only.
+    let at_proxy = found.as_ref().map(|found| found.proxy.to_string());
+    let contract = at_proxy.unwrap_or_else(|| options.contract.clone());
+    let options = &ChannelOptions { contract, ..options.clone() };
+    let place = site::find(spender, options, owner).await?;
+    if let Some(found) = &found {
+        eprintln!("the worker's books in {} hold a payment", found.data_dir.display());
+        if found.contract != place.contract {
+            return Err(mistake(format_args!(
+                "the worker's contract is {}, not the one of {owner}: say --owner ADDRESS, whom it \
+                 pays",
+                found.contract
+            )));
+        }
+    }
+    at(spender, options, &place, wish, found.map(|found| found.payment)).await
+}
+
+/// Looks, or collects with a payment of the books or of a file.
+pub(super) async fn at(
     spender: &Spender<'_>,
     options: &ChannelOptions,
     place: &Place,
     wish: &Wish,
+    payment: Option<SignedPayment>,
 ) -> Result<()> {
     if !matches!(wish, Wish::Look | Wish::Withdraw) {
         return Err(mistake(
@@ -40,17 +79,18 @@ pub(super) async fn act(
     }
     let proxy = look(&spender.access, place.proxy, Seen::proxy).await?;
     let own = look(&spender.access, place.contract, Seen::worker).await?;
-    let payment = match &options.payment {
-        Some(path) => Some(read(path, place, &proxy)?),
-        None if *wish == Wish::Look => None,
-        None => {
+    let payment = match (payment, &options.payment) {
+        (Some(payment), _) => Some(checked(payment, place, &proxy).map_err(mistake)?),
+        (None, Some(path)) => Some(read(path, place, &proxy)?),
+        (None, None) if *wish == Wish::Look => None,
+        (None, None) => {
             return Err(mistake(
-                "the proxy's signed payment is in the worker's books: say --payment FILE; a running \
-                 worker collects by itself",
+                "no books of a worker here hold a payment for it: name them with --data-dir DIR, the \
+                 running worker with --node URL, or a payment that was exported with --payment FILE",
             ));
         }
     };
-    let mut life = WorkerLife::new(site(place), WorkerPolicy::default());
+    let mut life = WorkerLife::new(of(place), WorkerPolicy::default());
     let owed = life.owed(&own, payment.as_ref());
     let head = Fields::new()
         .add("role", "worker")
@@ -96,18 +136,30 @@ pub(super) async fn act(
     Ok(())
 }
 
-fn read(
-    path: &std::path::Path,
-    place: &Place,
-    proxy: &Seen<cocoon_contract::state::ProxyState>,
-) -> Result<SignedPayment> {
+fn read(path: &std::path::Path, place: &Place, proxy: &Seen<ProxyState>) -> Result<SignedPayment> {
     let refuse = |fault: String| mistake(format_args!("{}: {fault}", path.display()));
     let bytes = std::fs::read(path).map_err(|fault| refuse(fault.to_string()))?;
     let payment = SignedPayment::from_boc(&bytes).map_err(|fault| refuse(fault.to_string()))?;
+    if payment.target() != place.contract {
+        return Err(refuse(format!(
+            "it is for {}, not for {}: give that address, or --owner ADDRESS",
+            payment.target(),
+            place.contract
+        )));
+    }
+    checked(payment, place, proxy).map_err(refuse)
+}
+
+/// Checked as the contract will.
+fn checked(
+    payment: SignedPayment,
+    place: &Place,
+    proxy: &Seen<ProxyState>,
+) -> Result<SignedPayment, String> {
     let key =
         proxy.state().map(|proxy| proxy.public_key).unwrap_or(cocoon_units::PublicKey([0; 32]));
     payment
         .verify(PaymentKind::WorkerPayout, &place.contract, &key)
-        .map_err(|fault| refuse(fault.to_string()))?;
+        .map_err(|fault| fault.to_string())?;
     Ok(payment)
 }

@@ -1,0 +1,192 @@
+//! What an operator asks of the money at one proxy while the node runs, and the node's answer.
+
+use cocoon_contract::state::Phase;
+use cocoon_gateway::{MoneyAct, MoneyOrder, MoneyRefusal, TopUp};
+use cocoon_settle::{Done, Next, Order, SettleRecord, Wait, Wish};
+use cocoon_units::{Address, Nanoton};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::Network;
+use crate::funds::{Funds, Kept, ended};
+
+/// Questions that may wait for the chain.
+const DEMANDS_MAX: usize = 16;
+
+/// A question, and where the answer goes.
+#[derive(Debug)]
+pub(crate) struct Demand {
+    order: MoneyOrder,
+    reply: oneshot::Sender<Result<Value, MoneyRefusal>>,
+}
+
+impl Network {
+    /// Asks the task that looks after the money.
+    pub(crate) async fn demand(&self, order: MoneyOrder) -> Result<Value, MoneyRefusal> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let funds = &mut self.shared.lock().funds;
+            if !funds.is_open {
+                let text = "this node has no chain: there is no money to move";
+                return Err(MoneyRefusal::Refused(text.to_owned()));
+            }
+            if funds.demands.len() >= DEMANDS_MAX {
+                return Err(MoneyRefusal::NotNow("too many ask at once: try again".to_owned()));
+            }
+            funds.demands.push(Demand { order, reply });
+        }
+        self.shared.money.notify_one();
+        let ended = || Err(MoneyRefusal::NotNow("the node is shutting down".to_owned()));
+        answer.await.unwrap_or_else(|_| ended())
+    }
+}
+
+impl Funds {
+    /// Answers all who ask. `is_seen` says whether the chain has just shown the accounts.
+    pub(crate) async fn answer(&mut self, is_seen: bool) {
+        let demands = std::mem::take(&mut self.parts.shared.lock().funds.demands);
+        for Demand { order, reply } in demands {
+            let answer = match is_seen {
+                true => self.demanded(order).await,
+                false => Err(MoneyRefusal::NotNow("the chain is away: try again later".to_owned())),
+            };
+            if answer.is_ok() && !order.is_dry_run {
+                // The next round begins at once.
+                self.parts.shared.money.notify_one();
+            }
+            // Whoever asked may have left.
+            let _ = reply.send(answer);
+        }
+    }
+
+    async fn demanded(&mut self, order: MoneyOrder) -> Result<Value, MoneyRefusal> {
+        let told = self.told();
+        let (contract, kept) = self.find(order.contract)?;
+        let wish = wish(&order, kept)?;
+        let next = self.next_with(kept, &told, wish);
+        if let Next::Wait(wait) = &next
+            && !matches!(wait, Wait::Delay { .. } | Wait::Grant { .. } | Wait::Short { .. })
+            && let Some(why) = ended(&next)
+        {
+            return Err(MoneyRefusal::Refused(why.trim_start_matches("given up: ").to_owned()));
+        }
+        let answer = self.told_of(kept, wish, &next, order.is_dry_run);
+        let is_over = matches!(next, Next::Done(Done::AsWished | Done::Closed));
+        if order.is_dry_run || is_over {
+            return Ok(answer);
+        }
+        let record = match wish {
+            Wish::Leave => SettleRecord::Leaving { contract: contract.hash },
+            wish => SettleRecord::Wished { contract: contract.hash, wish: Some(wish) },
+        };
+        if let Some(kept) = self.lives.get_mut(&contract) {
+            match wish {
+                Wish::Leave => kept.is_leaving = true,
+                wish => kept.wish = Some(wish),
+            }
+        }
+        tracing::info!(contract = %contract.to_raw(), "the operator wishes to {wish}");
+        self.journal(&[record]).await;
+        Ok(answer)
+    }
+
+    fn find(&self, named: Address) -> Result<(Address, &Kept), MoneyRefusal> {
+        let is_it =
+            |(own, kept): &(&Address, &Kept)| **own == named || kept.life.site().proxy == named;
+        let found = self.lives.iter().find(is_it).map(|(own, kept)| (*own, kept));
+        found.ok_or_else(|| {
+            let named = named.to_raw();
+            MoneyRefusal::Unknown(format!("this node has no contract at {named}: see /jsonstats"))
+        })
+    }
+
+    fn told_of(&self, kept: &Kept, wish: Wish, next: &Next, is_dry_run: bool) -> Value {
+        let site = kept.life.site();
+        let state = kept.own.state();
+        let step = match next {
+            Next::Send(order) => cost(order),
+            _ => Value::Null,
+        };
+        let refilled =
+            self.parts.policy.deposit.filter(|deposit| *deposit > site.params.min_client_stake);
+        let note = match (wish, refilled) {
+            (Wish::Leave, _) => Some(format!(
+                "for good: at this proxy the node uses no contract of these parameters again; what \
+                 exceeds the stake comes at once, the rest when the proxy agrees, or without it {} \
+                 s after the request",
+                site.params.client_delay_s
+            )),
+            (Wish::Withdraw, Some(deposit)) => Some(format!(
+                "while the node runs it fills the balance up to {deposit} again when less than half \
+                 of it is left: lower money.deposit to keep it out"
+            )),
+            _ => None,
+        };
+        json!({
+            "accepted": !is_dry_run,
+            "contract": site.contract.to_raw(),
+            "proxy_contract": site.proxy.to_raw(),
+            "wallet": self.parts.purse.address().to_raw(),
+            "wish": wish.to_string(),
+            "until_paid_in_nanoton": match wish {
+                Wish::PaidIn(total) => Some(total.0),
+                _ => None,
+            },
+            "step": step,
+            "next": next.to_string(),
+            "note": note,
+            "balance_nanoton": state.map(|state| state.balance.0),
+            "stake_nanoton": state.map(|state| state.stake.0),
+        })
+    }
+}
+
+/// What a step costs and brings, one by one.
+fn cost(order: &Order) -> Value {
+    let value = order.message.value;
+    let spent = order.moved.saturating_add(order.stays).saturating_add(order.fees);
+    json!({
+        "step": order.step.to_string(),
+        "why": order.why,
+        "sends_nanoton": value.0,
+        "becomes_a_deposit_nanoton": order.moved.0,
+        "stays_until_it_is_closed_nanoton": order.stays.0,
+        "comes_back_at_once_about_nanoton": value.saturating_sub(spent).0,
+        "comes_back_from_the_contract_nanoton": order.returns.0,
+        "fees_at_most_about_nanoton": order.fees.0,
+    })
+}
+
+/// The order as a wish, when it makes sense now.
+fn wish(order: &MoneyOrder, kept: &Kept) -> Result<Wish, MoneyRefusal> {
+    let refuse = |text: String| Err(MoneyRefusal::Refused(text));
+    let Some(state) = kept.own.state() else {
+        return refuse("the contract is not on chain yet: fund the wallet and wait".to_owned());
+    };
+    if order.act == MoneyAct::Close {
+        return Ok(Wish::Leave);
+    }
+    if kept.is_leaving || state.phase != Phase::Normal {
+        return refuse("the contract is being closed, or is closed".to_owned());
+    }
+    let wish = match order.act {
+        MoneyAct::TopUp(how) => Wish::PaidIn(match how {
+            TopUp::Until(total) => total,
+            TopUp::By(amount) => total(kept, amount),
+            TopUp::Stake => total(kept, kept.life.site().params.min_client_stake),
+        }),
+        MoneyAct::Charge => Wish::Charge,
+        MoneyAct::Withdraw => Wish::Withdraw,
+        MoneyAct::Close => Wish::Leave,
+    };
+    match kept.wish {
+        Some(open) if open != wish => refuse(format!(
+            "an earlier wish is carried out first: {open}; ask again when it is done"
+        )),
+        _ => Ok(wish),
+    }
+}
+
+fn total(kept: &Kept, amount: Nanoton) -> Nanoton {
+    Funds::paid_in(kept).saturating_add(amount)
+}
