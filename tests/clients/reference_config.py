@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import tomllib
 
 import openai
 
@@ -168,6 +169,34 @@ def usable(mock):
                 file.write(done.stdout)
             done = run([drive.COCOON, role, "--config", ours, "--check-config"])
             equal(done.returncode, 0, f"{role}, printed: {done.stderr}")
+
+
+@suite.case("ton_config_filename chooses the chain, --disable-ton goes without")
+def chain_of(mock):
+    with drive.scratch() as directory:
+        place = Site(directory, mock, via=True)
+        named = os.path.join(directory, "global.config.json")
+        for role in ("proxy", "worker", "gateway"):
+            config = {"proxy": place.proxy(), "gateway": place.gateway()}
+            config = config.get(role) or place.worker(mock)
+            for changes, expected in (
+                ({"ton_config_filename": named}, ("lite-servers", named)),
+                ({}, ("mainnet", "")),
+                ({"is_testnet": True}, ("testnet", "")),
+            ):
+                place.write(f"{role}.json", {**config, **changes})
+                arguments = place.arguments(role, "--print-config")
+                equal(chain_in(run(arguments)), ("none", expected[1]), f"{role}, without")
+                at = arguments.index("--disable-ton")
+                equal(chain_in(run(arguments[:at] + arguments[at + 2 :])), expected, role)
+
+
+def chain_in(done):
+    """The kind of chain and the global configuration that a printed configuration names."""
+    equal(done.returncode, 0, done.stderr)
+    config = tomllib.loads(done.stdout)
+    chain = config.get("network", config)["chain"]
+    return chain["kind"], chain["global_config"]
 
 
 def run(arguments):

@@ -126,24 +126,29 @@ impl Funds {
         let mut funds = Self { parts, lives: BTreeMap::new(), now_s: 0 };
         funds.resume();
         let shared = Arc::clone(&funds.parts.shared);
+        tokio::select! {
+            // At any point: a death is no worse, and the journal may end before its last record.
+            () = stop.asked() => {}
+            () = funds.look_after(&shared) => {}
+        }
+        let mut state = shared.lock();
+        state.funds.is_open = false;
+        // Whoever waits for an answer learns that none comes.
+        state.funds.demands.clear();
+    }
+
+    async fn look_after(&mut self, shared: &Shared) {
         loop {
-            let round = funds.round().await;
+            let round = self.round().await;
             if let Err(fault) = &round {
                 // Whoever serves goes on; only what needs the chain waits.
                 tracing::debug!(%fault, "the chain is away; money waits");
             }
-            funds.answer(round.is_ok()).await;
-            funds.publish();
-            let poll = funds.parts.poll;
+            self.answer(round.is_ok()).await;
+            self.publish();
+            let poll = self.parts.poll;
             tokio::select! {
-                () = stop.asked() => {
-                    let mut state = shared.lock();
-                    state.funds.is_open = false;
-                    // Whoever waits for an answer learns that none comes.
-                    state.funds.demands.clear();
-                    return;
-                }
-                Some(report) = funds.parts.reports.recv() => funds.reported(&report),
+                Some(report) = self.parts.reports.recv() => self.reported(&report),
                 () = shared.money.notified() => {}
                 () = tokio::time::sleep(poll) => {}
             }

@@ -151,3 +151,40 @@ async fn own_certificates_serve_tls() {
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.ends_with("{\"status\":\"ok\"}"), "{text}");
 }
+
+#[tokio::test]
+async fn only_the_operator_moves_money() {
+    let path = format!("/request/withdraw?proxy=0:{}", "03".repeat(32));
+    // Whoever passes is told by this network that it holds no money.
+    let told = |answer: &support::Answer| (answer.status, answer.code());
+    let passed = (409, "money_refused".to_owned());
+    let barred = (403, "operator_only".to_owned());
+
+    let own = Running::start().await;
+    assert_eq!(told(&own.post(&path, "").await), passed, "a program on this machine");
+    let page = own.post_with(&path, "origin: http://localhost:3000\r\n", "").await;
+    assert_eq!(told(&page), barred, "a web page may chat, not move money");
+    assert_eq!(own.post("/request/withdraw", "").await.status, 400, "no proxy is named");
+    let get = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(own.send_owned(get).await.status, 405);
+
+    let word = Running::start_with(|config| config.http_access_hash = "sesame".into()).await;
+    assert_eq!(told(&word.post(&path, "").await), barred);
+    assert_eq!(told(&word.post(&format!("{path}&access_hash=sesam"), "").await), barred);
+    assert_eq!(told(&word.post(&format!("{path}&access_hash=sesame"), "").await), passed);
+
+    let proxied = Running::start_with(|config| config.behind_trusted_proxy = true).await;
+    assert_eq!(told(&proxied.post(&path, "").await), barred, "everybody comes from there");
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys.json");
+    let limits = KeyLimits::default();
+    let (secret, _) = KeyFile::open(&file).unwrap().create("somebody", limits, 1).unwrap();
+    let shared = Running::start_with(|config| {
+        config.require_keys = Some(true);
+        config.keys_file = Some(file);
+    })
+    .await;
+    let key = format!("authorization: Bearer {secret}\r\n");
+    assert_eq!(told(&shared.post_with(&path, &key, "").await), barred, "a user is no operator");
+}
