@@ -91,5 +91,14 @@ for (const [name, create] of kinds) {
     const sent = run('wallet', 'history', name).transactions.flatMap((entry) => entry.sent);
     assert.deepEqual(sent.map((entry) => entry.value_nanoton / 1e9), [3, 2, 1]);
     assert.equal(sent[1].what, 'comment "from the library"');
+
+    // A second one in another place, funded by the first, needs no file: its code is found at the first.
+    const other = ['--wallet-dir', join(home, `${name}-other`)];
+    writeFileSync(join(home, `${name}-2.words`), (await mnemonicNew(24)).join(' '));
+    const words2 = ['--words-file', join(home, `${name}-2.words`)];
+    const second = run('wallet', 'import', name, '--contract', name, ...words2, ...other);
+    run('wallet', 'send', second.address.raw, '2', '--wallet', name, '--yes');
+    const found = run('wallet', 'send', friend, '1', '--wallet', name, ...other, '--yes');
+    assert.equal(found.outcome.steps[1].value_nanoton, 1_000_000_000);
   });
 }

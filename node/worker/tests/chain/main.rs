@@ -104,6 +104,29 @@ async fn until(node: SocketAddr, what: &str, is_so: impl Fn(&Value) -> bool) -> 
     last
 }
 
+/// A worker in front of a model server that is there.
+async fn config(chain: ChainConfig, root: Address, data_dir: &Path) -> WorkerConfig {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let forward_to = format!("http://{}", listener.local_addr().unwrap());
+    let models = Router::new().fallback(get(async || "{\"data\":[{\"id\":\"qwen\"}]}"));
+    tokio::spawn(async move { axum::serve(listener, models).await });
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    WorkerConfig {
+        owner: Address::new(0, [30; 32]).to_string(),
+        model: "qwen@abc:00".into(),
+        forward_to,
+        transport: Transport::Plain,
+        chain,
+        root: root.to_string(),
+        root_notice_s: 100_000,
+        is_test: true,
+        check_proxy_images: false,
+        data_dir: data_dir.to_owned(),
+        http: Some(free),
+        ..WorkerConfig::default()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sudden_root_waits_and_a_chain_that_is_away_stops_new_work() {
     let (dir, stop) = (tempfile::tempdir().unwrap(), Stop::new());
@@ -127,26 +150,8 @@ async fn a_sudden_root_waits_and_a_chain_that_is_away_stops_new_work() {
     let root = init.address();
     send(&hand, &mut reports, 1, Outgoing::deploy(init, Nanoton(TON))).await;
 
-    // A model server that is there.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let forward_to = format!("http://{}", listener.local_addr().unwrap());
-    let models = Router::new().fallback(get(async || "{\"data\":[{\"id\":\"qwen\"}]}"));
-    tokio::spawn(async move { axum::serve(listener, models).await });
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = WorkerConfig {
-        owner: Address::new(0, [30; 32]).to_string(),
-        model: "qwen@abc:00".into(),
-        forward_to,
-        transport: Transport::Plain,
-        chain,
-        root: root.to_string(),
-        root_notice_s: 100_000,
-        is_test: true,
-        check_proxy_images: false,
-        data_dir: dir.path().join("data"),
-        http: Some(free),
-        ..WorkerConfig::default()
-    };
+    let config = config(chain, root, &dir.path().join("data")).await;
+    let free = config.http.unwrap();
     let begin = || {
         let (config, stop) = (config.clone(), Stop::new());
         let asked = stop.clone();

@@ -141,7 +141,7 @@ fn a_worker_collects_and_a_proxy_takes_its_part() {
     };
     let status = worker(&["status"]).json();
     let contract = Address::parse(status["contract"].as_str().expect("contract")).expect("address");
-    worker(&["withdraw"]).mistake("say --payment FILE");
+    worker(&["withdraw"]).mistake("that was exported with --payment FILE");
     let nobody = Address::new(0, [0; 32]);
     let sign = |tokens, key: &SigningKey| {
         let kind = PaymentKind::WorkerPayout;
