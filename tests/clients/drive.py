@@ -32,6 +32,8 @@ BENCH = os.environ.get("COCOON_BENCH_BIN", os.path.join(ROOT, "target/release/co
 # Machines that run suites are busy: waits are long, what is measured has limits of its own.
 PATIENCE_S = 60
 PR_SET_PDEATHSIG = 1
+# Loaded once: a child between fork and exec must not load anything.
+LIBC = ctypes.CDLL(None)
 
 # Nodes are not to be looked into by others of the same user; root may, and these tests must.
 if os.geteuid() != 0:
@@ -122,7 +124,7 @@ def main(suite, body):
 
 def with_parent():
     """In a child: be killed when the driver is gone."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -394,6 +394,36 @@ def proxy_dies(net, mock):
     return ", ".join(f"{took:.2f} s" for took in times)
 
 
+@suite.case("a gateway killed before a keyed request is repeated: its answer again, paid once")
+def gateway_dies(net, mock):
+    keyed = lambda key: {"idempotency-key": key}  # noqa: E731
+    first = net.request(net.ask(), headers=keyed("answered"))
+    equal(first.status, 200, first.body)
+    with Connection(net.host, net.port) as connection:
+        response = connection.begin(net.ask(stream=True, mock_gap_ms=150), headers=keyed("cut"))
+        stream = events(response)
+        for _ in range(3):
+            next(stream)
+        net.kill("gateway")
+    net.restarted("gateway")
+    counted = mock.counts()["requests"]
+
+    def again():
+        try:
+            return net.request(net.ask(), headers=keyed("answered"))
+        except OSError:
+            return None  # it does not listen yet
+
+    answer, _ = until(again, "the gateway comes back")
+    equal((answer.status, answer.body), (200, first.body), "the same answer")
+    cost = "x-cocoon-cost-nanoton"
+    equal(answer.headers[cost], first.headers[cost], "what it cost")
+    # What was cut off may have been paid: it is not run again either.
+    refused = net.request(net.ask(stream=True, mock_gap_ms=150), headers=keyed("cut"))
+    equal((refused.status, refused.error()["code"]), (409, "idempotency_conflict"), refused.body)
+    equal(mock.counts()["requests"], counted, "requests at the model server")
+
+
 def settled(net):
     """The books once all sides agree.
 

@@ -17,7 +17,7 @@ prepare_node() {
     lock=tests/clients/node/package-lock.json
     if ! cmp -s "$lock" target/check-node/installed.json; then
         cp tests/clients/node/package.json "$lock" target/check-node/
-        (cd target/check-node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+        (cd target/check-node && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error)
         cp "$lock" target/check-node/installed.json
     fi
     cp tests/clients/node/*.mjs target/check-node/
@@ -29,6 +29,11 @@ prepare_frameworks() {
     prepare_environment check-frameworks tests/clients/compatibility/requirements.txt
     # LlamaIndex needs a third version of the client.
     prepare_environment check-llamaindex tests/clients/compatibility/llamaindex.txt
+}
+
+# A Go toolchain for the Go snippet of the guides; what it compiled is kept.
+prepare_go() {
+    prepare_environment check-go tests/clients/compatibility/go.txt
 }
 
 prepare_environment() { # name in target, pinned packages

@@ -9,4 +9,5 @@ cd "$(dirname "$0")/../.."
 . tests/clients/prepare.sh
 prepare_node
 prepare_frameworks
+prepare_go
 run_suite compatibility/compatibility.py "$@"

@@ -52,6 +52,13 @@ class Board:
         print(f"{suite}, {target}: {count(PASSED)} passed, {count(FAILED)} failed, "
               f"{count(SKIPPED)} skipped ({time.monotonic() - began:.0f} s)", flush=True)  # fmt: skip
 
+    def add(self, other):
+        """Takes over the rows of another board, behind its own."""
+        for suite, rows in other.suites.items():
+            mine = self.suites.setdefault(suite, {})
+            for case, row in rows.items():
+                mine.setdefault(case, {}).update(row)
+
     def passed(self, suite, target):
         return {case for case, row in self.suites.get(suite, {}).items()
                 if row.get(target) == PASSED}  # fmt: skip

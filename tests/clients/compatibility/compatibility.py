@@ -13,11 +13,11 @@ do through the network alone is ours, and fails the suite. The results make the 
 import contextlib
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -28,13 +28,13 @@ from board import DIRECT, FAILED, HERE, NETWORK, PASSED, ROOT, SKIPPED, Target
 
 import drive
 import page
+from fuzzing import schemathesis
 from guides import guides
 from studio import Studio
 
 FRAMEWORKS = os.path.join(ROOT, "target/check-frameworks/bin")
 NODE = os.path.join(ROOT, "target/check-node")
 MODEL = "smollm2-135m-instruct"
-TRIES = 3  # a small model does not always do as it is told
 FUZZ_S, LONG_FUZZ_S = int(os.environ.get("COCOON_FUZZ_S", "120")), 3600
 
 
@@ -79,27 +79,16 @@ def comply(board, target):
                         ("anthropic", "messages")):  # fmt: skip
         began = time.monotonic()
         suite = f"llm-comply, {title}"
-        left = None
-        for attempt in range(TRIES):
-            target.studio.seed(attempt + 1)
-            wanted = [] if left is None else ["-f", ",".join(left)]
-            output, errors, _ = run([
-                os.path.join(FRAMEWORKS, "llm-comply"), "--format", form, "-u", target.url,
-                "-k", "none", "-m", target.model, "--json", *wanted])  # fmt: skip
-            start = output.find("{")
-            if start < 0:
-                board.put(suite, "starts", target.name, FAILED, errors[-1500:])
-                break
-            found = json.loads(output[start:])["results"]
-            left = [result["id"] for result in found if result["status"] == FAILED]
-            last = attempt == TRIES - 1 or not left or target.name == DIRECT
-            for result in found:
-                if result["status"] != FAILED or last:
-                    why = "; ".join(result.get("errors", []))
-                    board.put(suite, result["name"], target.name, result["status"], why)
-            if last:
-                break
-        target.studio.seed(1)
+        output, errors, _ = run([
+            os.path.join(FRAMEWORKS, "llm-comply"), "--format", form, "-u", target.url,
+            "-k", "none", "-m", target.model, "--json"])  # fmt: skip
+        start = output.find("{")
+        if start < 0:
+            board.put(suite, "starts", target.name, FAILED, errors[-1500:])
+            continue
+        for result in json.loads(output[start:])["results"]:
+            why = "; ".join(result.get("errors", []))
+            board.put(suite, result["name"], target.name, result["status"], why)
         board.tell(suite, target.name, began)
 
 
@@ -131,40 +120,69 @@ def langchain(board, target):
     board.tell(suite, target.name, began)
 
 
-def schemathesis(board, target, seconds):
-    """Requests made from our OpenAPI document, good ones and bad ones: no server error."""
-    if target.name != NETWORK:
-        return
+def crate(board, target):
+    """The examples of the crate `cocoon-client`, on the network of the other suites."""
     began = time.monotonic()
-    suite = "schemathesis"
-    arguments = [
-        os.path.join(FRAMEWORKS, "schemathesis"), "run", f"{target.base}/openapi.json",
-        "--url", target.base, "--max-time", str(seconds), "--workers", "4",
-        "--checks", "not_a_server_error", "--continue-on-failure", "--max-failures", "20",
-        "--request-timeout", "30", "--suppress-health-check", "all", "--no-color",
-        "--seed", str(time.time_ns() % 2**31),
-    ]  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        hooks = os.path.join(HERE, "fuzz_hooks.py")
-        output, errors, code = run(
-            arguments, timeout=seconds + 300, cwd=folder,
-            env={"SCHEMATHESIS_HOOKS": os.path.relpath(hooks, folder), "COCOON_MODEL": target.model,
-                 "PYTHONPATH": HERE})  # fmt: skip
-    tested = re.search(r"([\d,]+) generated", output)
-    count = int(tested.group(1).replace(",", "")) if tested else 0
-    # What counts is what the gateway answered. The fuzzer's own faults (CPython 3.11 cannot parse
-    # some of its generators' sources) end one operation's cases and are told, not judged.
-    good = "Server error" not in output and count >= 100
-    case = "no server error from any documented request"
-    told = output[max(0, output.find("Server error") - 300) :] + errors[-500:]
-    board.put(suite, case, target.name, PASSED if good else FAILED, told)
-    own = "" if code == 0 or not good else ", with a fault of the fuzzer's own"
-    print(f"schemathesis: {count} requests{own}", flush=True)
+    suite = "cocoon-client (Rust)"
+    up = os.path.join(target.network.directory, "network")
+    for name, arguments in (("chat", ["Say hello."]), ("stream", [target.model, "Say hello."]),
+                            ("embeddings", [target.model]), ("verify", [])):  # fmt: skip
+        program = os.path.join(ROOT, "target/release/examples", name)
+        drive.check(os.access(program, os.X_OK), f"{program} is missing: cargo build --release --all-targets")
+        output, errors, code = run([program, up, *arguments], timeout=120)
+        good = code == 0 and output.strip()
+        board.put(suite, f"example {name}", target.name, PASSED if good else FAILED, output + errors)
     board.tell(suite, target.name, began)
 
 
+def fuzz(board, target):
+    seconds = LONG_FUZZ_S if "--long" in sys.argv else FUZZ_S
+    schemathesis(board, target, seconds, run, os.path.join(FRAMEWORKS, "schemathesis"))
+
+
+# In the order of the page.
 SUITES = {"tour": tour, "node": node, "frameworks": frameworks, "comply": comply,
-          "langchain": langchain, "guides": guides}  # fmt: skip
+          "langchain": langchain, "guides": guides, "crate": crate,
+          "schemathesis": fuzz}  # fmt: skip
+# What runs beside what: the tour reads the books and must be alone with the network.
+STAGES = [
+    [[("tour", NETWORK)], [("tour", DIRECT)]],
+    [
+        [(name, NETWORK) for name in ("node", "frameworks", "comply", "langchain", "guides", "crate")],
+        [(name, DIRECT) for name in ("node", "frameworks", "comply", "langchain")],
+        [("schemathesis", NETWORK)],
+    ],
+]
+
+
+def lane(jobs, targets, boards):
+    """Suites one after another, each with a board of its own."""
+    for name, side in jobs:
+        board = boards[name, side] = results.Board()
+        try:
+            SUITES[name](board, targets[side])
+        except Exception as fault:  # a suite that breaks is a suite that fails
+            board.put(name, "runs to its end", side, FAILED, results.explain(fault))
+
+
+def run_all(targets, wanted):
+    """All suites that are wanted; lanes of a stage run side by side."""
+    boards = {}
+    for stage in STAGES:
+        threads = []
+        for jobs in stage:
+            jobs = [job for job in jobs if job[0] in wanted]
+            threads.append(threading.Thread(target=lane, args=(jobs, targets, boards), daemon=True))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    board = results.Board()
+    for name in SUITES:
+        for side in (NETWORK, DIRECT):
+            if (name, side) in boards:
+                board.add(boards[name, side])
+    return board
 
 
 @contextlib.contextmanager
@@ -188,24 +206,18 @@ def engine(directory):
 
 
 def main():
-    wanted = os.environ.get("COCOON_SUITES", "tour,node,frameworks,comply,langchain,guides,schemathesis")
-    wanted = wanted.split(",")
-    board = results.Board()
+    wanted = os.environ.get("COCOON_SUITES", ",".join(SUITES)).split(",")
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(drive.scratch())
-        studio = stack.enter_context(Studio(stack.enter_context(engine(directory))))
+        server = stack.enter_context(engine(directory))
+        # Each side has its own eyes and ears: they run at the same time.
+        ours, theirs = (stack.enter_context(Studio(server)) for _ in range(2))
         network = stack.enter_context(drive.Network(
-            directory, "--engine", studio.url, "--engine-model", MODEL))  # fmt: skip
-        targets = [Target(NETWORK, network.endpoint, MODEL, studio, network),
-                   Target(DIRECT, f"{studio.url}/v1", MODEL, studio)]  # fmt: skip
-        for name, suite in SUITES.items():
-            for target in targets:
-                if name in wanted:
-                    suite(board, target)
-        if "schemathesis" in wanted:
-            long = "--long" in sys.argv
-            schemathesis(board, targets[0], LONG_FUZZ_S if long else FUZZ_S)
+            directory, "--engine", ours.url, "--engine-model", MODEL))  # fmt: skip
+        targets = {NETWORK: Target(NETWORK, network.endpoint, MODEL, ours, network),
+                   DIRECT: Target(DIRECT, f"{theirs.url}/v1", MODEL, theirs)}  # fmt: skip
+        board = run_all(targets, wanted)
     faults = board.judge()
     more = board.passed("langchain-tests", DIRECT) - board.passed("langchain-tests", NETWORK)
     faults += [f"langchain-tests: {case}: passes only without the network" for case in sorted(more)]

@@ -1,11 +1,13 @@
 """The snippets of docs/guides, run as they stand there."""
 
 import glob
+import json
 import os
 import re
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 import drive
 from board import FAILED, NETWORK, PASSED, ROOT
@@ -15,6 +17,7 @@ TARGET_DIR = os.path.join(ROOT, "target")
 # A fence with, perhaps, the mark that says where it runs.
 FENCE = re.compile(r"(?:<!-- run: (\w+) -->\n)?```(\w+)\n(.*?)\n```", re.DOTALL)
 NOT_RUN = "not run by the checks"
+PATIENCE_S = 300  # the first Go program compiles the library
 
 
 def command(environment, path):
@@ -22,7 +25,22 @@ def command(environment, path):
     venv = {"openai": "check-venv", "frameworks": "check-frameworks", "llamaindex": "check-llamaindex"}
     if environment in venv:
         return [os.path.join(TARGET_DIR, venv[environment], "bin/python"), "-B", path]
-    return {"node": ["node", path], "shell": ["sh", "-eu", path]}[environment]
+    cn = os.path.join(TARGET_DIR, "check-node/node_modules/.bin/cn")
+    return {"node": ["node", path], "shell": ["sh", "-eu", path],
+            "go": [os.path.join(TARGET_DIR, "check-go/bin/go"), "run", path],
+            # The program's own command line, asked once with the snippet as its settings.
+            "continue": [cn, "-p", "--config", path, "Say hello."]}[environment]  # fmt: skip
+
+
+def request(code):
+    """Sends a request that stands in a page as the settings of a program; returns what is wrong."""
+    told = json.loads(code)
+    sent = urllib.request.Request(
+        told["url"], json.dumps(told["body"]).encode(), method=told["method"],
+        headers={"content-type": "application/json", **told["headers"]})  # fmt: skip
+    with urllib.request.urlopen(sent, timeout=60) as answer:
+        found = json.load(answer)["choices"][0]["message"]["content"]
+    return "" if found else "an empty answer"
 
 
 def guides(board, target):
@@ -47,7 +65,10 @@ def guides(board, target):
 def attempt(environment, code, target):
     """Runs a snippet with this network's address in it; returns what is wrong."""
     code = code.replace("http://127.0.0.1:10000", target.base)
-    suffix = {"node": ".mjs", "shell": ".sh"}.get(environment, ".py")
+    if environment == "request":
+        return request(code)
+    suffixes = {"node": ".mjs", "shell": ".sh", "go": ".go", "continue": ".yaml"}
+    suffix = suffixes.get(environment, ".py")
     # Node finds packages from where the script lies.
     place = os.path.join(TARGET_DIR, "check-node") if environment == "node" else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
@@ -56,13 +77,15 @@ def attempt(environment, code, target):
             file.write(code + "\n")
         tools = os.path.join(TARGET_DIR, "check-frameworks/bin")
         more = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": folder, "LLM_USER_PATH": folder,
+                "GOCACHE": os.path.join(TARGET_DIR, "check-go/cache"), "GOPATH": folder,
+                "GOTOOLCHAIN": "local", "GO111MODULE": "off", "CONTINUE_TELEMETRY_ENABLED": "0",
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True", "OPENAI_API_KEY": "none"}  # fmt: skip
         try:
             done = subprocess.run(
-                command(environment, path), capture_output=True, text=True, check=False, timeout=120,
+                command(environment, path), capture_output=True, text=True, check=False, timeout=PATIENCE_S,
                 cwd=folder, env={**os.environ, **more}, preexec_fn=drive.with_parent)  # fmt: skip
         except subprocess.TimeoutExpired:
-            return "did not end within 120 s"
+            return f"did not end within {PATIENCE_S} s"
     if done.returncode or not done.stdout.strip():
         return f"exit code {done.returncode}: {done.stdout[-300:]}{done.stderr[-1200:]}"
     return ""

@@ -22,13 +22,23 @@ SUITES = {
     "llm-comply, messages": ("llm-comply",),
     "langchain-tests": ("langchain-tests", "langchain-openai"),
     "guides": (),
+    "cocoon-client (Rust)": (),
     "schemathesis": ("schemathesis",),
 }  # fmt: skip
+OURS = {
+    "guides": "The snippets of [docs/guides](guides/README.md).\n",
+    "cocoon-client (Rust)": "The crate for programs: its examples, `node/client/examples`.\n",
+}
 HEAD = """# Compatibility
 
 What clients do through the network, and with the model server directly: what differs is ours.
 `tests/suites/compatibility.sh` runs all of it with the embedded engine and the default model, and
 fails when this page is not what it found; `sh tests/suites/compatibility.sh --write` writes it.
+`./check` runs the same, but for LangChain's standard tests.
+
+Between both sides and the engine stands a small server that answers for pictures and sound, and that
+ends an answer to which no limit was set after its first sentence, since the model rambles. No case is
+tried twice.
 
 Where the server alone says "no" and the network "yes", the gateway adds it: the forms of
 `/v1/responses` and `/v1/messages`, batches, idempotency, the network's own wishes.
@@ -59,8 +69,7 @@ def counted(rows):
 def section(board, suite):
     rows = board.suites[suite]
     text = [f"## {suite}\n\n"]
-    text.append(f"{versions(suite)}\n" if SUITES[suite]
-                else "The snippets of [docs/guides](guides/README.md).\n")  # fmt: skip
+    text.append(f"{versions(suite)}\n" if SUITES[suite] else OURS[suite])
     if suite == "langchain-tests":
         text.append("\n" + counted(rows))
         return "".join(text)

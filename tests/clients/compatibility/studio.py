@@ -1,7 +1,8 @@
 """A model server with eyes and ears in front of the embedded engine.
 
-Chats go to the engine, with a limit on their length and a seed unless they bring their own: a
-small model rambles, and a suite must not depend on when it stops. What the engine cannot do is
+Chats go to the engine, with a limit on their length, and with a temperature of 0 and a seed unless
+they bring their own. A chat that names no limit of its own is ended after its first sentence: a
+small model rambles, and a suite must not depend on when it stops, nor wait for it. What the engine cannot do is
 answered here: pictures, sound, images. Those answers tell what arrived, so that a suite sees
 whether every byte came through.
 """
@@ -21,6 +22,8 @@ import wave
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOKENS_MAX = 256
+UNLIMITED = 1000  # whoever allows more does not care for the length
+SENTENCE_ENDS = [".", "!", "?", "\n"]
 CAPABILITIES = ["chat", "completions", "embeddings", "tools", "json_schema", "vision",
                 "transcription", "speech", "image"]  # fmt: skip
 HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "host"}
@@ -84,13 +87,17 @@ class Handler(BaseHTTPRequestHandler):
             return body
         try:
             value = json.loads(body)
-            given = value.get("max_completion_tokens") or value.get("max_tokens") or TOKENS_MAX
+            given = value.get("max_completion_tokens") or value.get("max_tokens") or UNLIMITED
             limit = min(given, TOKENS_MAX)
         except (ValueError, AttributeError, TypeError):
             return body
         value.pop("max_completion_tokens", None)
         value["max_tokens"] = limit
-        value.setdefault("seed", self.server.seed)
+        value.setdefault("seed", 1)
+        value.setdefault("temperature", 0)
+        shaped = any(value.get(name) for name in ("stop", "tools", "response_format", "n"))
+        if given >= UNLIMITED and not shaped and path == "/v1/chat/completions":
+            value["stop"] = SENTENCE_ENDS
         # Or the small model says the same for ever, inside a string of a schema too.
         value.setdefault("frequency_penalty", 0.4)
         return json.dumps(value).encode()
@@ -225,13 +232,8 @@ class Studio:
         self.server.engine = urllib.parse.urlsplit(engine_url).netloc
         self.server.lock = threading.Lock()
         self.server.asked = {}
-        self.server.seed = 1
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def seed(self, seed):
-        """The seed of requests that bring none."""
-        self.server.seed = seed
 
     def last(self, path):
         """The last body that came to a path."""

@@ -1,0 +1,132 @@
+"""Requests made from our OpenAPI document, good ones and bad ones, at the running gateway.
+
+Judged is what the gateway answered, as the hooks wrote it down: no server error, an answer to
+every request, and enough requests to every operation. The fuzzer's own faults (CPython 3.11 cannot
+parse some of its generators' sources) end one operation's cases; they are told, and the count of
+requests shows whether they mattered.
+"""
+
+import collections
+import glob
+import json
+import os
+import shutil
+import threading
+import time
+import urllib.request
+
+from board import FAILED, HERE, NETWORK, PASSED, ROOT
+
+SUITE = "schemathesis"
+INFERENCE = "^/v1/(chat|completions|embeddings|responses|messages|audio|images)"
+# What the hooks keep of the last run; it stays for whoever looks into a fault.
+FOLDER = os.path.join(ROOT, "target/check-fuzz-http")
+# What any run passes by far; the page says these. Of a request without anything to vary there are
+# few kinds.
+LEAST_REQUESTS, LEAST_WITH_BODY, LEAST = 1000, 10, 2
+# Two fuzzers side by side, a thread each: those that make bodies are slow, and one must not starve
+# the other. Only what the gateway keeps has states.
+LANES = {
+    "inference": ["--include-path-regex", INFERENCE, "--phases", "examples,coverage,fuzzing"],
+    "pages": ["--exclude-path-regex", INFERENCE],
+}  # fmt: skip
+
+
+def schemathesis(board, target, seconds, run, program):
+    """Fuzzes for a time; `run` starts a program to its end, `program` is the fuzzer."""
+    if target.name != NETWORK:
+        return
+    began = time.monotonic()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    os.makedirs(FOLDER)
+    seed = os.environ.get("COCOON_FUZZ_SEED", str(time.time_ns() % 2**31))
+    codes = {}
+    lanes = [threading.Thread(target=lane, args=(name, target, (seconds, seed), (run, program), codes),
+                              daemon=True) for name in LANES]  # fmt: skip
+    for thread in lanes:
+        thread.start()
+    for thread in lanes:
+        thread.join()
+    put(board, target, (seed, codes))
+    board.tell(SUITE, target.name, began)
+
+
+def lane(name, target, asked, programs, codes):
+    """One fuzzer to its end."""
+    (seconds, seed), (run, program) = asked, programs
+    arguments = [
+        "nice", program, "run", f"{target.base}/openapi.json",
+        "--url", target.base, "--max-time", str(seconds), "--workers", "1", *LANES[name],
+        "--checks", "not_a_server_error", "--continue-on-failure", "--max-failures", "200",
+        "--request-timeout", "60", "--suppress-health-check", "all", "--no-color",
+        "--generation-database", "none", "--seed", seed,
+    ]  # fmt: skip
+    hooks = os.path.join(HERE, "fuzz_hooks.py")
+    folder = os.path.join(FOLDER, name)
+    os.makedirs(folder)
+    output, errors, codes[name] = run(
+        arguments, timeout=seconds + 300, cwd=folder,
+        env={"SCHEMATHESIS_HOOKS": os.path.relpath(hooks, folder), "COCOON_MODEL": target.model,
+             "COCOON_FUZZ_FOLDER": folder, "PYTHONPATH": HERE})  # fmt: skip
+    with open(os.path.join(folder, "output.txt"), "w", encoding="utf-8") as file:
+        file.write(output + errors)
+
+
+def put(board, target, told):
+    """The verdict of what the hooks wrote down."""
+    seed, codes = told
+    counts, statuses = count()
+    faults = kept()
+    few = [f"{operation} ({counts[operation]})" for operation, least in documented(target).items()
+           if counts[operation] < least]  # fmt: skip
+    total = sum(counts.values())
+    whole = f"{total} requests, seed {seed}, {dict(sorted(statuses.items()))}"
+    cases = [
+        ("no server error, and an answer to every request", not faults,
+         "\n".join(show(fault) for fault in faults[:5])),
+        (f"at least {LEAST_REQUESTS} requests, {LEAST_WITH_BODY} to each operation with a body, "
+         f"{LEAST} to each other",
+         total >= LEAST_REQUESTS and not few, f"too few: {', '.join(few)}"),
+    ]  # fmt: skip
+    for case, good, why in cases:
+        board.put(SUITE, case, target.name, PASSED if good else FAILED,
+                  f"{whole}; all is in {FOLDER}\n{why}")  # fmt: skip
+    own = "" if faults or not any(codes.values()) else ", with a fault of the fuzzer's own"
+    print(f"schemathesis: {whole}{own}", flush=True)
+
+
+def count():
+    """Requests by operation, and answers by status."""
+    counts, statuses = collections.Counter(), collections.Counter()
+    for path in glob.glob(os.path.join(FOLDER, "*/counts.json")):
+        with open(path, encoding="utf-8") as file:
+            for key, number in json.load(file).items():
+                method, path, status = key.split(" ", 2)
+                counts[f"{method} {path}"] += number
+                statuses[status] += number
+    return counts, statuses
+
+
+def kept():
+    """The answers that must not be, of all fuzzers."""
+    faults = []
+    for path in glob.glob(os.path.join(FOLDER, "*/faults.jsonl")):
+        with open(path, encoding="utf-8") as file:
+            faults += [json.loads(line) for line in file]
+    return faults
+
+
+def documented(target):
+    """The operations, and how often each must have been tried."""
+    with urllib.request.urlopen(f"{target.base}/openapi.json", timeout=10) as answer:
+        paths = json.load(answer)["paths"]
+    # The fuzzer leaves out where it got the document from.
+    paths.pop("/openapi.json")
+    methods = ("get", "post", "put", "delete", "patch")
+    return {f"{method.upper()} {path}": LEAST_WITH_BODY if "requestBody" in item[method] else LEAST
+            for path, item in paths.items() for method in methods if method in item}  # fmt: skip
+
+
+def show(fault):
+    answer = (fault["answer"] or {}).get("body", "")
+    return f"{fault['operation']}: {fault['status'] or 'no answer'}: {answer[:300]}\n{fault['request'][:600]}"
