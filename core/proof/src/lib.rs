@@ -22,4 +22,4 @@ pub use receipt::{
     SignedReceipt, TeeMark,
 };
 pub use receipt_check::{Compared, ReceiptFile, check_receipt};
-pub use report_lines::{ClaimLine, Examination, Requirement, Standing};
+pub use report_lines::{ClaimLine, Examination, Requirement, Standing, USUAL};

@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!("{}", answer.text);
     println!("cost: {} nanoTON", answer.cost.0);
-    println!("answered by {:?}, listed: {:?}", answer.machine, client.verify(&answer.machine));
+    println!("answered by {:?}, listed: {:?}", answer.machine, client.listed(&answer.machine));
     client.close().await;
     Ok(())
 }

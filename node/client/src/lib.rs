@@ -25,6 +25,7 @@ pub use fault::NetworkFault;
 pub use network::Network;
 pub use simple::{
     AskFault, ChatAnswer, ChatPart, ChatRequest, ChatStream, Client, Listed, Machine, ToolCall,
+    Verified,
 };
 
 use cocoon_contract::code::Code;

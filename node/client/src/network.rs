@@ -585,6 +585,14 @@ fn identity(config: &ClientConfig, checked: Checked, root: RootState) -> Identit
     }
 }
 
+impl Network {
+    /// The registry as this node believes it now: images and models that are allowed.
+    #[must_use]
+    pub fn registry(&self) -> RootView {
+        self.shared.proofs.root()
+    }
+}
+
 /// What the registry allows, for whoever judges the machines.
 fn root_view(root: &RootState, contract: [u8; 32], is_testnet: bool) -> RootView {
     RootView {

@@ -53,7 +53,8 @@ impl Proofs {
         *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
     }
 
-    fn root(&self) -> RootView {
+    /// The registry as it is believed now.
+    pub(crate) fn root(&self) -> RootView {
         self.root.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -1,7 +1,7 @@
 //! The machine that answered.
 
+use cocoon_attest::Digest32;
 use cocoon_gateway::answer::WorkerSeen;
-use std::collections::BTreeSet;
 
 /// What the machines behind an answer proved about themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,13 +35,17 @@ impl Machine {
         }
     }
 
-    pub(super) fn listed_in(&self, images: &BTreeSet<String>) -> Listed {
+    pub(super) fn listed_in(&self, images: &[Digest32]) -> Listed {
         match &self.measurement {
             None => Listed::Unknown,
-            Some(image) if images.contains(&image.to_ascii_lowercase()) => Listed::Yes,
+            Some(image) if images.iter().any(|listed| is_hex_of(image, listed)) => Listed::Yes,
             Some(_) => Listed::No,
         }
     }
+}
+
+fn is_hex_of(text: &str, digest: &Digest32) -> bool {
+    super::hex(&digest.0).eq_ignore_ascii_case(text)
 }
 
 #[cfg(test)]
@@ -50,13 +54,14 @@ mod tests {
 
     #[test]
     fn only_a_listed_image_is_listed() {
-        let images = BTreeSet::from(["ab".to_owned()]);
+        let images = [Digest32([0xab; 32])];
+        let (listed, other) = ("AB".repeat(32), "cd".repeat(32));
         let machine = |text: Option<&str>| Machine {
             measurement: text.map(str::to_owned),
             ..Machine::default()
         };
-        assert_eq!(machine(Some("AB")).listed_in(&images), Listed::Yes);
-        assert_eq!(machine(Some("cd")).listed_in(&images), Listed::No);
+        assert_eq!(machine(Some(&listed)).listed_in(&images), Listed::Yes);
+        assert_eq!(machine(Some(&other)).listed_in(&images), Listed::No);
         assert_eq!(machine(None).listed_in(&images), Listed::Unknown);
         assert_eq!(Machine::of(&WorkerSeen::default()), Machine::default());
     }

@@ -26,18 +26,20 @@ mod fault;
 mod local;
 mod machine;
 mod stream;
+mod verify;
 
 pub use answer::{ChatAnswer, ToolCall};
 pub use ask::ChatRequest;
 pub use fault::AskFault;
 pub use machine::{Listed, Machine};
 pub use stream::{ChatPart, ChatStream};
+pub use verify::Verified;
 
+use cocoon_attest::Policy;
 use cocoon_gateway::{ModelOffer, Upstream as _};
-use cocoon_host::{Stop, network};
+use cocoon_host::Stop;
 use cocoon_openai::Endpoint;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::ClientConfig;
@@ -49,8 +51,8 @@ use crate::network::Network;
 pub struct Client {
     network: Network,
     stop: Stop,
-    /// Images of workers that the registry lists, hex.
-    worker_images: Arc<BTreeSet<String>>,
+    /// Rules and trusted roots for evidence.
+    policy: Arc<Policy>,
 }
 
 impl Client {
@@ -61,10 +63,9 @@ impl Client {
     /// [`NetworkFault`]: nothing was started; the configuration must be repaired.
     pub fn connect(config: &ClientConfig) -> Result<Client, NetworkFault> {
         let stop = Stop::new();
-        let root = network::load_pseudo(&config.network_file)?;
-        let worker_images = root.worker_hashes.iter().map(|hash| hex(&hash.0)).collect();
+        let policy = Arc::new(verify::policy_of(&config.evidence)?);
         let network = Network::start(config, &stop)?;
-        Ok(Client { network, stop, worker_images: Arc::new(worker_images) })
+        Ok(Client { network, stop, policy })
     }
 
     /// What lies below: requests in full, status.
@@ -113,10 +114,10 @@ impl Client {
     }
 
     /// Holds the machine that answered against the registry: is what it proved to run an image
-    /// that the network lists for workers?
+    /// that the network lists for workers? [`Client::verify`] asks for everything else.
     #[must_use]
-    pub fn verify(&self, machine: &Machine) -> Listed {
-        machine.listed_in(&self.worker_images)
+    pub fn listed(&self, machine: &Machine) -> Listed {
+        machine.listed_in(&self.network.registry().worker_images)
     }
 
     /// The payment channel with each proxy: tokens as we count them, and as each proxy claims,

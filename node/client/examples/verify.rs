@@ -1,0 +1,28 @@
+//! What the machines of `cocoon up` prove: `cargo run --example verify -- UP_DATA_DIR`
+#![allow(clippy::print_stdout, reason = "an example talks")]
+
+use cocoon_client::{Client, ClientConfig};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let up = std::env::args().nth(1).ok_or("say the --data-dir of `cocoon up`")?;
+    let client = Client::connect(&ClientConfig::of_local_network(up)?)?;
+    // The evidence of workers comes by way of proxies: wait until one is there.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while client.models().await.is_err() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+
+    let verified = client.verify().await?;
+    for line in &verified.examination.claims {
+        println!("{}: {} {}", line.subject, line.claim, line.verdict.word());
+    }
+    for channel in client.channels().await {
+        println!("channel: {channel}");
+    }
+    client.close().await;
+    match verified.holds() {
+        true => Ok(()),
+        false => Err(verified.objections.join("\n").into()),
+    }
+}
