@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Replaces a file at once: a crash leaves the old or the new one. Only the owner may read it.
+/// Replaces a file at once: a crash leaves the old or the new one, and the new one is on the disk,
+/// under its name, when this returns. Only the owner may read it.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
@@ -15,5 +16,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
-    fs::rename(&beside, path)
+    fs::rename(&beside, path)?;
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        // The name is part of the folder.
+        Some(folder) => fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::batches::BatchConfig;
+use crate::idempotency::IdempotencyConfig;
 
 /// Settings of the gateway's HTTP side. Every field has a default; unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,10 @@ pub struct GatewayConfig {
     pub model_aliases: BTreeMap<String, String>,
     /// Where files and batches are kept; absent: there are none.
     pub batches: Option<BatchConfig>,
+    /// Where keyed requests and their answers are kept; absent: in memory, so that a restart
+    /// forgets them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<IdempotencyConfig>,
     /// What is known of models beyond what the network tells, by name.
     pub models: BTreeMap<String, ModelFacts>,
     /// Limits on users.
@@ -146,6 +151,7 @@ impl Default for GatewayConfig {
             allowed_origins: Vec::new(),
             model_aliases: BTreeMap::new(),
             batches: None,
+            idempotency: None,
             models: BTreeMap::new(),
             limits: Limits::default(),
             defaults: Defaults::default(),

@@ -34,9 +34,19 @@ impl From<ApiError> for Box<Refusal> {
 }
 
 impl Refusal {
-    /// A path that is none of ours.
-    pub fn unknown_path() -> Refusal {
-        let message = "There is nothing at this path. GET /openapi.json lists what there is.";
+    /// A path that is none of ours. `meant` is the path that a client with a wrong `base_url`
+    /// wants.
+    pub fn unknown_path(meant: Option<&str>) -> Refusal {
+        let hint = meant.map_or_else(
+            || "GET /openapi.json lists what there is.".to_owned(),
+            |path| {
+                format!(
+                    "It looks as if {path} is meant: OpenAI's clients take a base_url that ends \
+                     in /v1, Anthropic's one without it."
+                )
+            },
+        );
+        let message = format!("There is nothing at this path. {hint}");
         ApiError::new(404, INVALID_REQUEST, message).with_code("unknown_url").into()
     }
 

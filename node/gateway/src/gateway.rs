@@ -24,7 +24,7 @@ use crate::operator::Asker;
 use crate::origin::OriginRule;
 use crate::pages;
 use crate::request_id::{self, RequestId};
-use crate::route::{Page, Route};
+use crate::route::{self, Page, Route};
 use crate::serve::ServeFault;
 use crate::upstream::Upstream;
 
@@ -65,12 +65,7 @@ impl<U: Upstream> Gateway<U> {
             _ => None,
         };
         let batches = config.batches.as_ref().map(Batches::open).transpose()?.map(Arc::new);
-        let limits = &config.limits;
-        let idempotent = Arc::new(IdempotentAnswers::new(
-            limits.idempotent_answers,
-            Duration::from_millis(limits.idempotent_ms),
-            limits.kept_answer_bytes,
-        ));
+        let idempotent = Arc::new(IdempotentAnswers::open(&config)?);
         Ok(Gateway {
             upstream,
             origins: OriginRule::new(&config.allowed_origins, keys.is_some()),
@@ -203,7 +198,9 @@ impl<U: Upstream> Gateway<U> {
             (Ok(key), Route::Batch(call)) => return self.batch_call(call, parts, body, key).await,
             (Err(refusal), _) => Err(refusal),
             (Ok(_), Route::Preflight) => Ok(pages::empty(StatusCode::NO_CONTENT)),
-            (Ok(_), Route::Unknown) => Err(Box::new(Refusal::unknown_path())),
+            (Ok(_), Route::Unknown) => {
+                Err(Box::new(Refusal::unknown_path(route::meant(parts.uri.path()).as_deref())))
+            }
             (Ok(_), Route::WrongMethod(allow)) => Err(Box::new(Refusal::wrong_method(allow))),
             (Ok(_), Route::Page(Page::Attestation)) => self.attestation_page(&parts.uri).await,
             (Ok(_), Route::Page(page)) => self.page(page).await,

@@ -42,12 +42,15 @@ pub mod serve;
 mod ticket;
 pub mod tls;
 pub mod upstream;
+mod vault;
 
 pub use answer::{
     AnswerFeed, AnswerHead, AnswerParts, FinalRecord, InferenceStream, answer_channel,
 };
 pub use config::GatewayConfig;
+pub use idempotency::IdempotencyConfig;
 pub use operator::{MoneyAct, MoneyOrder, MoneyRefusal, TopUp};
 pub use order::body_sent;
 pub use serve::{Server, serve};
 pub use upstream::{InferenceRequest, ModelOffer, Upstream, UpstreamError};
+pub use vault::VaultFault;

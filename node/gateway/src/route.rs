@@ -86,6 +86,16 @@ impl Route {
     }
 }
 
+/// The path that a client means whose `base_url` lacks `/v1` or has it twice.
+pub(crate) fn meant(path: &str) -> Option<String> {
+    let with = match path.strip_prefix("/v1/v1/") {
+        Some(rest) => format!("/v1/{rest}"),
+        None => format!("/v1{path}"),
+    };
+    let known = Endpoint::of_path(&with).is_some() || with == "/v1/models";
+    known.then_some(with)
+}
+
 fn page(path: &str) -> Option<Page> {
     Some(match path {
         "/v1/models" => Page::Models,
@@ -151,6 +161,16 @@ mod tests {
         assert_eq!(get("/favicon.ico"), Route::Unknown);
         assert_eq!(post("/health"), Route::WrongMethod("GET, HEAD, OPTIONS"));
         assert_eq!(Route::of(&Method::OPTIONS, "/anything"), Route::Preflight);
+    }
+
+    #[test]
+    fn what_a_wrong_base_url_means_is_guessed() {
+        assert_eq!(meant("/chat/completions").as_deref(), Some("/v1/chat/completions"));
+        assert_eq!(meant("/v1/v1/messages").as_deref(), Some("/v1/messages"));
+        assert_eq!(meant("/models").as_deref(), Some("/v1/models"));
+        for path in ["/", "", "/v1", "/favicon.ico", "/v1/v1/"] {
+            assert_eq!(meant(path), None);
+        }
     }
 
     proptest! {

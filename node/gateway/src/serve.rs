@@ -15,13 +15,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::address::{Place, Unwelcome};
-use crate::batches::VaultFault;
 use crate::config::{ConfigFault, GatewayConfig};
 use crate::connection::{Deadlines, Watched, Work};
 use crate::gateway::Gateway;
 use crate::keys::KeysFault;
 use crate::tls::{self, TlsFault};
 use crate::upstream::Upstream;
+use crate::vault::VaultFault;
 
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,9 @@ pub enum ServeFault {
     /// The file of API keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysFault),
-    /// The files of batches cannot be used.
+    /// The files of batches or of kept answers cannot be used.
     #[error(transparent)]
-    Batches(#[from] VaultFault),
+    Vault(#[from] VaultFault),
     /// The address cannot be listened on: another program has it, or it is not ours.
     #[error("cannot listen on {address}: {reason}")]
     Listen {

@@ -19,11 +19,11 @@ const HEAD_BYTES: usize = 4 + 24;
 /// Largest frame, bytes.
 const FRAME_BYTES: usize = 64 * 1024 * 1024;
 
-/// Why a file of batches cannot be used.
+/// Why a folder of encrypted files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultFault {
     /// The folder or a file cannot be read or written: check path, permissions and space.
-    #[error("cannot use {path} for batches: {reason}", path = path.display())]
+    #[error("cannot use {path}, where the gateway keeps data: {reason}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum VaultFault {
         reason: io::Error,
     },
     /// A file was changed, or the key is another one.
-    #[error("the file {name:?} of the batches is damaged or the key is wrong: {reason}")]
+    #[error("the file {name:?} of the gateway's data is damaged or its key is wrong: {reason}")]
     Damaged {
         /// The file's name in the folder.
         name: String,
@@ -41,7 +41,7 @@ pub enum VaultFault {
 }
 
 /// A folder of encrypted files.
-pub(super) struct Vault {
+pub(crate) struct Vault {
     folder: PathBuf,
     cipher: XChaCha20Poly1305,
 }
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Vault {
 
 impl Vault {
     /// Opens a folder; makes it and its key when they are missing.
-    pub(super) fn open(folder: &Path, key_file: Option<&Path>) -> Result<Arc<Vault>, VaultFault> {
+    pub(crate) fn open(folder: &Path, key_file: Option<&Path>) -> Result<Arc<Vault>, VaultFault> {
         let key_path = key_file.map_or_else(|| folder.join("key"), Path::to_path_buf);
         let fault = |path: &Path| {
             let path = path.to_path_buf();
@@ -79,14 +79,14 @@ impl Vault {
     }
 
     /// All whole frames of a file; none when there is no file.
-    pub(super) fn read(&self, name: &str) -> Result<Vec<Vec<u8>>, VaultFault> {
+    pub(crate) fn read(&self, name: &str) -> Result<Vec<Vec<u8>>, VaultFault> {
         let mut frames = Vec::new();
         self.scan(name, |frame| frames.push(frame))?;
         Ok(frames)
     }
 
     /// Writes a file of one frame, at once.
-    pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), VaultFault> {
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) -> Result<(), VaultFault> {
         let path = self.folder.join(name);
         let frame = self.seal(name, 0, content)?;
         crate::atomic_file::replace(&path, &frame)
@@ -94,7 +94,7 @@ impl Vault {
     }
 
     /// Opens a file to add frames behind its last whole one; hands out those it has.
-    pub(super) fn append(
+    pub(crate) fn append(
         self: &Arc<Vault>,
         name: &str,
         seen: impl FnMut(Vec<u8>),
@@ -112,15 +112,28 @@ impl Vault {
         Ok(Appender { vault: self.clone(), name: name.to_owned(), file, next: frames })
     }
 
+    /// Names of the whole files that begin so, in no order.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>, VaultFault> {
+        let fault = |reason| VaultFault::File { path: self.folder.clone(), reason };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(fault)? {
+            let name = entry.map_err(fault)?.file_name();
+            // What a crash left of a file that was being replaced has a suffix.
+            let name = name.to_str().filter(|name| name.starts_with(prefix) && !name.contains('.'));
+            names.extend(name.map(str::to_owned));
+        }
+        Ok(names)
+    }
+
     /// Length of a file's content; 0 when it cannot be read.
-    pub(super) fn content_bytes(&self, name: &str) -> u64 {
+    pub(crate) fn content_bytes(&self, name: &str) -> u64 {
         let mut bytes = 0;
         let counted = self.scan(name, |frame| bytes += frame.len() as u64);
         counted.map_or(0, |_| bytes)
     }
 
     /// Removes a file; one that is not there is removed already.
-    pub(super) fn remove(&self, name: &str) -> Result<(), VaultFault> {
+    pub(crate) fn remove(&self, name: &str) -> Result<(), VaultFault> {
         let path = self.folder.join(name);
         match fs::remove_file(&path) {
             Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
@@ -181,7 +194,7 @@ impl Vault {
 }
 
 /// A file that frames are added to.
-pub(super) struct Appender {
+pub(crate) struct Appender {
     vault: Arc<Vault>,
     name: String,
     file: fs::File,
@@ -190,7 +203,7 @@ pub(super) struct Appender {
 
 impl Appender {
     /// Adds a frame. It is on the disk when this returns.
-    pub(super) fn push(&mut self, content: &[u8]) -> Result<(), VaultFault> {
+    pub(crate) fn push(&mut self, content: &[u8]) -> Result<(), VaultFault> {
         let frame = self.vault.seal(&self.name, self.next, content)?;
         let write = |file: &mut fs::File| file.write_all(&frame).and_then(|()| file.sync_data());
         write(&mut self.file).map_err(|reason| VaultFault::File {

@@ -66,6 +66,11 @@ async fn unknown_paths_and_wrong_methods() {
         assert!(answer.json()["error"]["message"].is_string(), "{line}");
         assert_eq!(answer.headers.contains_key("allow"), status == 405, "{line}");
     }
+    for path in ["/chat/completions", "/v1/v1/chat/completions"] {
+        let answer = gateway.post(path, "{}").await;
+        assert_eq!(answer.status, 404);
+        assert!(answer.body.contains("/v1/chat/completions is meant"), "{answer:?}");
+    }
     assert_eq!(gateway.network.runs(), 0);
 }
 

@@ -5,9 +5,9 @@ mod support;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cocoon_gateway::UpstreamError;
 use cocoon_gateway::config::TlsFiles;
 use cocoon_gateway::keys::{KeyFile, KeyLimits};
+use cocoon_gateway::{GatewayConfig, IdempotencyConfig, UpstreamError};
 use support::{CHAT, Client, Running, chat_body, failed, post, record};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -49,7 +49,8 @@ async fn unpaid_failures_may_be_tried_again() {
     let body = chat_body("held", "");
     let mut first = keyed(&gateway, &body).await;
     gateway.seen.fed.recv().await.unwrap();
-    gateway.network.take_feed().finish(failed(UpstreamError::ProxyLost));
+    let reason = "gone".to_owned();
+    gateway.network.take_feed().finish(failed(UpstreamError::WorkerLost { reason }));
     assert_eq!(first.answer().await.status, 502);
     let mut again = keyed(&gateway, &body).await;
     gateway.seen.fed.recv().await.unwrap();
@@ -66,6 +67,118 @@ async fn unpaid_failures_may_be_tried_again() {
         assert_eq!(gateway.post_with("/v1/chat/completions", headers, &busy).await.status, 429);
         assert_eq!(gateway.network.runs(), runs);
     }
+}
+
+/// Where the end of a request was not heard, the proxy may have charged what was made.
+#[tokio::test]
+async fn failures_that_may_be_paid_are_not_tried_again() {
+    let mut gateway = Running::start().await;
+    for (key, failure) in
+        [("k1", UpstreamError::ProxyLost), ("k2", UpstreamError::Timeout { after: support::SOON })]
+    {
+        let request = post(
+            "/v1/chat/completions",
+            &format!("idempotency-key: {key}\r\n"),
+            &chat_body("held", ""),
+        );
+        let mut first = gateway.connect().await;
+        first.write(request.as_bytes()).await;
+        gateway.seen.fed.recv().await.unwrap();
+        gateway.network.take_feed().finish(failed(failure));
+        assert!(first.answer().await.status >= 502);
+        // Shown as it was, as long as the gateway lives.
+        assert!(gateway.send(&request).await.status >= 502);
+    }
+    for (model, key) in [("lost", "k3"), ("late", "k4")] {
+        let headers = format!("idempotency-key: {key}\r\n");
+        let body = chat_body(model, "");
+        let first = gateway.post_with("/v1/chat/completions", &headers, &body).await;
+        assert!(first.status >= 502, "{first:?}");
+        let again = gateway.post_with("/v1/chat/completions", &headers, &body).await;
+        assert_eq!((again.status, again.code().as_str()), (409, "idempotency_conflict"));
+    }
+    assert_eq!(gateway.network.runs(), 4);
+}
+
+/// The folder of an earlier gateway is all that a killed one leaves behind.
+#[tokio::test]
+async fn keys_outlive_the_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = IdempotencyConfig { folder: folder.path().join("keyed"), key_file: None };
+    let with_folder = |http: &mut GatewayConfig| {
+        http.idempotency = Some(config.clone());
+        http.limits.kept_answer_bytes = 1000;
+    };
+    let send = |model: &str, key: &str| {
+        post("/v1/chat/completions", &format!("idempotency-key: {key}\r\n"), &chat_body(model, ""))
+    };
+    let mut killed = Running::start_with(with_folder).await;
+    let answered = killed.send(&send("echo", "answered")).await;
+    assert_eq!(answered.status, 200);
+    let streamed = keyed(&killed, &chat_body("echo", STREAM)).await.answer().await;
+    assert_eq!(killed.send(&send("busy", "unpaid")).await.status, 429);
+    let mut client = killed.connect().await;
+    client.write(send("held", "running").as_bytes()).await;
+    killed.seen.fed.recv().await.unwrap();
+    let mut client = killed.connect().await;
+    client.write(send("held", "long").as_bytes()).await;
+    killed.seen.fed.recv().await.unwrap();
+    drop(killed.network.feeds.lock().unwrap().pop().map(|feed| {
+        feed.push(Bytes::from(format!("{CHAT}{}", " ".repeat(1000)))).unwrap();
+        feed.finish(record());
+    }));
+    assert_eq!(client.answer().await.status, 200);
+
+    // Nothing of the first gateway's memory is there, and it never shut down.
+    let gateway = Running::start_with(with_folder).await;
+    let again = gateway.send(&send("echo", "answered")).await;
+    assert_eq!((again.status, &again.body), (200, &answered.body));
+    for name in ["x-cocoon-cost-nanoton", "x-cocoon-worker", "content-type"] {
+        assert_eq!(again.headers.get(name), answered.headers.get(name), "{name}");
+    }
+    let again = keyed(&gateway, &chat_body("echo", STREAM)).await.answer().await;
+    assert_eq!((again.complete, again.body), (true, streamed.body));
+    for key in ["running", "long"] {
+        let refused = gateway.send(&send("held", key)).await;
+        assert_eq!((refused.status, refused.code().as_str()), (409, "idempotency_conflict"));
+    }
+    assert_eq!(gateway.send(&send("other", "answered")).await.status, 422);
+    assert_eq!(gateway.network.runs(), 0);
+    assert_eq!(gateway.send(&send("busy", "unpaid")).await.status, 429);
+    assert_eq!(gateway.network.runs(), 1);
+
+    // What is too old or too much is forgotten, on disk too.
+    let older = Running::start_with(|http| {
+        with_folder(http);
+        http.limits.idempotent_answers = 1;
+    })
+    .await;
+    assert_eq!(older.send(&send("echo", "answered")).await.status, 200);
+    assert_eq!(older.network.runs(), 1);
+    drop(
+        Running::start_with(|http| {
+            with_folder(http);
+            http.limits.idempotent_ms = 0;
+        })
+        .await,
+    );
+    let left = std::fs::read_dir(&config.folder).unwrap();
+    let left: Vec<String> =
+        left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(left, ["key"]);
+}
+
+/// A request that cannot be written down is not sent.
+#[tokio::test]
+async fn without_a_disk_nothing_keyed_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = IdempotencyConfig { folder: folder.path().join("keyed"), key_file: None };
+    let gateway = Running::start_with(|http| http.idempotency = Some(config.clone())).await;
+    std::fs::remove_dir_all(&config.folder).unwrap();
+    assert_eq!(keyed(&gateway, &chat_body("echo", "")).await.answer().await.status, 500);
+    assert_eq!(gateway.network.runs(), 0);
+    std::fs::create_dir(&config.folder).unwrap();
+    assert_eq!(keyed(&gateway, &chat_body("echo", "")).await.answer().await.status, 200);
 }
 
 #[tokio::test]

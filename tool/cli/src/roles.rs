@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use cocoon_client::{ClientConfig, Network};
 use cocoon_engine::{EngineConfig, EngineEvent};
-use cocoon_gateway::GatewayConfig;
+use cocoon_gateway::{GatewayConfig, IdempotencyConfig};
 use cocoon_host::chain::{ChainConfig, ChainKind};
 use cocoon_host::config::{ConfigFault, Layers};
 use cocoon_host::{Stop, dumps, keys, memory, telemetry};
@@ -64,6 +64,11 @@ pub(crate) fn gateway(options: &GatewayOptions) -> Result<()> {
     config.network.check().map_err(mistake)?;
     if config.http.keys_required() {
         config.http.keys_file = Some(keys_file(&config));
+    }
+    if config.http.limits.idempotent_answers > 0 {
+        let folder = config.network.data_dir.join("idempotency");
+        let beside = || IdempotencyConfig { folder, key_file: None };
+        config.http.idempotency.get_or_insert_with(beside);
     }
     config.http.check().map_err(mistake)?;
     if options.check_config {

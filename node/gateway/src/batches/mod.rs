@@ -9,7 +9,6 @@ mod book;
 mod lines;
 mod pages;
 mod runner;
-mod vault;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use book::Book;
-use vault::Vault;
+
+use crate::vault::{Vault, VaultFault};
 
 pub(crate) use pages::BatchCall;
-pub use vault::VaultFault;
 
 /// Where batches are kept, and their limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,13 +12,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::book::{BatchRecord, FileRecord, Stage};
-use super::{Batches, VaultFault, lines};
+use super::{Batches, lines};
 use crate::failure::Refusal;
 use crate::gateway::{Gateway, Reply, header_text, unix_seconds};
 use crate::intake;
 use crate::keys::KeyUse;
 use crate::pages;
 use crate::upstream::Upstream;
+use crate::vault::VaultFault;
 
 /// A call about files or batches.
 #[derive(Debug, Clone, PartialEq, Eq)]

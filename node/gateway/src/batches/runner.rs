@@ -10,10 +10,9 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::Batches;
 use super::book::{BatchRecord, FileRecord, Stage};
 use super::lines::{self, Line};
-use super::vault::Appender;
-use super::{Batches, VaultFault};
 use crate::failure::Refusal;
 use crate::gateway::{Gateway, unix_seconds};
 use crate::infer;
@@ -22,6 +21,7 @@ use crate::order::Order;
 use crate::reply::{self, Gathered};
 use crate::ticket::{Running, Ticket};
 use crate::upstream::Upstream;
+use crate::vault::{Appender, VaultFault};
 
 /// Wait after a failure of the disk, and longest wait between two tries of a request.
 const PAUSE: Duration = Duration::from_secs(30);

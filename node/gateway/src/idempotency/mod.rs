@@ -2,12 +2,17 @@
 //!
 //! The first request with a key leads: it runs in a task of its own, which goes on when the
 //! user's connection breaks, and its answer is kept. Those that come later follow: they get the
-//! same answer, from its beginning, as it comes or as it was.
+//! same answer, from its beginning, as it comes or as it was. With a folder ([`shelf`]) both the
+//! request and its answer survive the gateway; a request whose answer was lost stays refused,
+//! because it may have been paid.
+
+mod follow;
+mod lead;
+mod shelf;
 
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use cocoon_openai::fault::INVALID_REQUEST;
@@ -15,21 +20,21 @@ use cocoon_openai::{ApiError, Endpoint};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use crate::answer::{
-    AnswerFeed, AnswerHead, AnswerPart, FinalRecord, InferenceStream, answer_channel,
-};
-use crate::failure::Refusal;
-use crate::infer::Deadline;
+use crate::answer::{AnswerHead, FinalRecord};
+use crate::config::GatewayConfig;
 use crate::upstream::UpstreamError;
+use crate::vault::VaultFault;
+
+pub(crate) use follow::Follower;
+pub(crate) use lead::Leader;
+pub use shelf::IdempotencyConfig;
+use shelf::{Begun, Ended, Found, Shelf};
 
 /// Longest key accepted.
 const MAX_KEY_BYTES: usize = 255;
 
 /// What all kept answers together may hold.
 const MAX_KEPT_BYTES: usize = 64 * 1024 * 1024;
-
-/// What waits between a kept answer and its reader.
-const WINDOW_BYTES: usize = 256 * 1024;
 
 /// The full name of a request: who, where, and the user's key.
 pub(crate) fn name(scope: &str, endpoint: Endpoint, key: &str) -> Result<String, ApiError> {
@@ -41,31 +46,70 @@ pub(crate) fn name(scope: &str, endpoint: Endpoint, key: &str) -> Result<String,
 }
 
 /// Answers kept for requests that may be sent again.
-#[derive(Debug)]
 pub(crate) struct IdempotentAnswers {
     entries_max: usize,
     keep: Duration,
     answer_bytes_max: usize,
+    /// Absent: a restart forgets everything.
+    shelf: Option<Arc<Shelf>>,
     book: Mutex<Book>,
 }
 
-#[derive(Debug, Default)]
+/// Answers are secret.
+impl std::fmt::Debug for IdempotentAnswers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let entries = self.book().entries.len();
+        f.debug_struct("IdempotentAnswers").field("entries", &entries).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct Book {
     entries: HashMap<String, Entry>,
-    /// Oldest first.
+    /// When an entry is to be forgotten; first come, first gone.
     order: VecDeque<(Instant, String, u64)>,
     serial: u64,
     kept_bytes: usize,
 }
 
-#[derive(Debug)]
 struct Entry {
     serial: u64,
     body_sha256: [u8; 32],
-    /// Absent once the answer was too long to be kept.
-    progress: Option<watch::Receiver<Progress>>,
-    parts: Parts,
+    state: State,
     bytes: usize,
+    /// Its file, where there is a shelf.
+    file: String,
+}
+
+/// What is there for those who send a request again.
+enum State {
+    /// The answer, as far as it has come.
+    Answer(watch::Receiver<Progress>, Parts),
+    /// Nothing but the knowledge that it ran.
+    Spent(Spent),
+}
+
+/// Why a request that ran has no answer to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spent {
+    /// It was too long to be kept.
+    TooLong,
+    /// It broke, or the gateway ended, when it may have been paid.
+    Broken,
+}
+
+impl Spent {
+    fn refusal(self) -> ApiError {
+        let why = match self {
+            Spent::TooLong => {
+                "This request was answered already, but its answer was too long to be kept."
+            }
+            Spent::Broken => {
+                "This request was sent before and broke off before its end; it may have been paid."
+            }
+        };
+        conflict(409, &format!("{why} Use a new key to run (and pay) it again."))
+    }
 }
 
 /// The parts of an answer so far, for the leader to add to and followers to read.
@@ -98,24 +142,30 @@ pub(crate) enum Claim {
     Follow(Follower),
 }
 
-/// The right and duty to run a request once.
-pub(crate) struct Leader {
-    answers: Arc<IdempotentAnswers>,
-    name: String,
-    serial: u64,
-    progress: watch::Sender<Progress>,
-    parts: Parts,
-}
-
-/// Access to an answer that somebody else runs.
-pub(crate) struct Follower {
-    progress: watch::Receiver<Progress>,
-    parts: Parts,
-}
-
 impl IdempotentAnswers {
-    pub(crate) fn new(entries_max: usize, keep: Duration, answer_bytes_max: usize) -> Self {
-        IdempotentAnswers { entries_max, keep, answer_bytes_max, book: Mutex::default() }
+    /// Answers within the limits of a configuration; those of an earlier run come back.
+    pub(crate) fn open(config: &GatewayConfig) -> Result<IdempotentAnswers, VaultFault> {
+        let limits = &config.limits;
+        let opened = config.idempotency.as_ref().map(Shelf::open).transpose()?;
+        let (shelf, found) =
+            opened.map_or((None, Vec::new()), |(shelf, found)| (Some(shelf), found));
+        let answers = IdempotentAnswers {
+            entries_max: limits.idempotent_answers,
+            keep: Duration::from_millis(limits.idempotent_ms),
+            answer_bytes_max: limits.kept_answer_bytes,
+            shelf: shelf.map(Arc::new),
+            book: Mutex::default(),
+        };
+        let (now, now_unix_ms) = (Instant::now(), unix_ms());
+        let mut gone = Vec::new();
+        for found in found {
+            gone.extend(answers.book().restore(found, (now, now_unix_ms), answers.keep));
+        }
+        gone.extend(answers.book().make_room(answers.entries_max));
+        if let Some(shelf) = &answers.shelf {
+            gone.iter().for_each(|file| shelf.remove(file));
+        }
+        Ok(answers)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -138,64 +188,63 @@ impl IdempotentAnswers {
                     "This Idempotency-Key was used with another body. Use a new key.",
                 ));
             }
-            let Some(progress) = entry.progress.clone() else {
-                return Err(conflict(
-                    409,
-                    "This request was answered already, but its answer was too long to be kept. \
-                     Use a new key to run (and pay) it again.",
-                ));
+            return match &entry.state {
+                State::Spent(spent) => Err(spent.refusal()),
+                State::Answer(progress, parts) => {
+                    Ok(Claim::Follow(Follower::new(progress.clone(), parts.clone())))
+                }
             };
-            return Ok(Claim::Follow(Follower { progress, parts: entry.parts.clone() }));
         }
         if self.entries_max == 0 {
             return Err(conflict(400, "This gateway keeps no answers: leave Idempotency-Key out."));
         }
-        while book.entries.len() >= self.entries_max {
-            if !book.forget_first() {
-                return Err(conflict(429, "Too many requests with Idempotency-Key are running."));
-            }
+        let gone = book.make_room(self.entries_max - 1);
+        if book.entries.len() >= self.entries_max {
+            return Err(conflict(429, "Too many requests with Idempotency-Key are running."));
         }
-        book.serial += 1;
-        let serial = book.serial;
         let (sender, progress) = watch::channel(Progress::default());
         let parts = Parts::default();
-        let kept = parts.clone();
-        let progress = Some(progress);
-        book.entries
-            .insert(name.clone(), Entry { serial, body_sha256, progress, parts: kept, bytes: 0 });
-        book.order.push_back((now, name.clone(), serial));
+        let file = Shelf::new_file();
+        let state = State::Answer(progress, parts.clone());
+        let serial = book.add(now + self.keep, name.clone(), (body_sha256, state, file.clone(), 0));
         drop(book);
-        Ok(Claim::Lead(Leader { answers: self, name, serial, progress: sender, parts }))
+        self.remove_files(gone);
+        let begun = Begun { name, body_sha256, began_unix_ms: unix_ms() };
+        Ok(Claim::Lead(Leader::new(self, (begun, serial, file), sender, parts)))
     }
 
     /// Forgets what is older than the time it is kept.
     pub(crate) fn forget_old(&self, now: Instant) {
+        let mut gone = Vec::new();
         let mut book = self.book();
-        let old = |book: &Book| {
-            book.order
-                .front()
-                .is_some_and(|(since, ..)| now.saturating_duration_since(*since) > self.keep)
-        };
-        while old(&book) && book.forget_first() {}
+        while book.order.front().is_some_and(|(until, ..)| *until < now) {
+            let Some(file) = book.forget_first() else { break };
+            gone.push(file);
+        }
+        drop(book);
+        self.remove_files(gone);
     }
 
+    /// Forgets a request that nobody paid: the next one with its key may run.
     fn forget(&self, name: &str, serial: u64) {
         let mut book = self.book();
-        if book.entries.get(name).is_some_and(|entry| entry.serial == serial)
-            && let Some(entry) = book.entries.remove(name)
-        {
-            book.kept_bytes = book.kept_bytes.saturating_sub(entry.bytes);
-            book.order.retain(|(_, _, other)| *other != serial);
+        let Some(entry) = book.entries.remove(name) else { return };
+        if entry.serial != serial {
+            book.entries.insert(name.to_owned(), entry);
+            return;
         }
+        book.kept_bytes = book.kept_bytes.saturating_sub(entry.bytes);
+        book.order.retain(|(_, _, other)| *other != serial);
+        drop(book);
+        self.remove_files(vec![entry.file]);
     }
 
     /// Keeps of an answer only that it was given.
-    fn drop_parts(&self, name: &str, serial: u64) {
+    fn spend(&self, name: &str, serial: u64, why: Spent) {
         let mut book = self.book();
         if let Some(entry) = book.entries.get_mut(name).filter(|entry| entry.serial == serial) {
-            entry.progress = None;
             // Those who follow now have their own hold on the parts.
-            entry.parts = Parts::default();
+            entry.state = State::Spent(why);
         }
     }
 
@@ -206,25 +255,92 @@ impl IdempotentAnswers {
             entry.bytes = bytes;
             book.kept_bytes = book.kept_bytes.saturating_add(bytes);
         }
-        while book.kept_bytes > MAX_KEPT_BYTES && book.forget_first() {}
+        let gone = book.make_room(self.entries_max);
+        drop(book);
+        self.remove_files(gone);
+    }
+
+    /// Removes files, outside the lock and away from whoever waits.
+    fn remove_files(&self, files: Vec<String>) {
+        let Some(shelf) = self.shelf.clone().filter(|_| !files.is_empty()) else { return };
+        let remove = move || files.iter().for_each(|file| shelf.remove(file));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
     }
 }
 
 impl Book {
-    /// Forgets the oldest answer that has ended; false when there is none.
-    fn forget_first(&mut self) -> bool {
-        let ended = |entry: &Entry| {
-            entry.progress.as_ref().is_none_or(|progress| progress.borrow().has_ended())
+    /// Takes what was found on disk; returns the file of an entry whose time is over.
+    fn restore(
+        &mut self,
+        found: Found,
+        (now, now_unix_ms): (Instant, u64),
+        keep: Duration,
+    ) -> Option<String> {
+        let Found { file, begun, ended } = found;
+        let age = Duration::from_millis(now_unix_ms.saturating_sub(begun.began_unix_ms));
+        let Some(left) = keep.checked_sub(age) else { return Some(file) };
+        let mut bytes = 0;
+        let state = match ended {
+            None => State::Spent(Spent::Broken),
+            Some(Ended::TooLong) => State::Spent(Spent::TooLong),
+            Some(Ended::Whole(answer)) => {
+                bytes = answer.body.len();
+                let parts: Vec<Bytes> =
+                    Some(answer.body).filter(|body| !body.is_empty()).into_iter().collect();
+                let progress = Progress {
+                    head: Some(Arc::new(answer.head)),
+                    parts: parts.len(),
+                    end: Some(Arc::new(answer.record)),
+                    refused: None,
+                };
+                State::Answer(watch::channel(progress).1, Arc::new(Mutex::new(parts)))
+            }
+        };
+        self.add(now + left, begun.name, (begun.body_sha256, state, file, bytes));
+        None
+    }
+
+    /// Adds an entry; returns its serial number.
+    fn add(
+        &mut self,
+        until: Instant,
+        name: String,
+        (body_sha256, state, file, bytes): ([u8; 32], State, String, usize),
+    ) -> u64 {
+        self.serial += 1;
+        let serial = self.serial;
+        self.kept_bytes = self.kept_bytes.saturating_add(bytes);
+        self.order.push_back((until, name.clone(), serial));
+        self.entries.insert(name, Entry { serial, body_sha256, state, bytes, file });
+        serial
+    }
+
+    /// Forgets ended answers, oldest first, until the rest is within the limits; returns their
+    /// files.
+    fn make_room(&mut self, entries_max: usize) -> Vec<String> {
+        let mut gone = Vec::new();
+        while self.entries.len() > entries_max || self.kept_bytes > MAX_KEPT_BYTES {
+            let Some(file) = self.forget_first() else { break };
+            gone.push(file);
+        }
+        gone
+    }
+
+    /// Forgets the oldest answer that has ended, and returns its file; nothing when there is none.
+    fn forget_first(&mut self) -> Option<String> {
+        let ended = |entry: &Entry| match &entry.state {
+            State::Answer(progress, _) => progress.borrow().has_ended(),
+            State::Spent(_) => true,
         };
         let found =
-            self.order.iter().position(|(_, name, _)| self.entries.get(name).is_none_or(ended));
-        let Some((_, name, _)) = found.and_then(|index| self.order.remove(index)) else {
-            return false;
-        };
-        if let Some(entry) = self.entries.remove(&name) {
-            self.kept_bytes = self.kept_bytes.saturating_sub(entry.bytes);
-        }
-        true
+            self.order.iter().position(|(_, name, _)| self.entries.get(name).is_some_and(ended))?;
+        let (_, name, _) = self.order.remove(found)?;
+        let entry = self.entries.remove(&name)?;
+        self.kept_bytes = self.kept_bytes.saturating_sub(entry.bytes);
+        Some(entry.file)
     }
 }
 
@@ -232,120 +348,7 @@ fn conflict(status: u16, message: &str) -> ApiError {
     ApiError::new(status, INVALID_REQUEST, message).with_code("idempotency_conflict")
 }
 
-impl Leader {
-    /// Runs the request in a task of its own and follows it.
-    pub(crate) async fn run(
-        self,
-        deadline: Deadline,
-        request: impl Future<Output = Result<InferenceStream, UpstreamError>> + Send + 'static,
-    ) -> Result<InferenceStream, Refusal> {
-        let follower = Follower { progress: self.progress.subscribe(), parts: self.parts.clone() };
-        // The task ends at the request's deadline at the latest.
-        tokio::spawn(self.lead(deadline, request));
-        follower.start().await
-    }
-
-    async fn lead(
-        self,
-        (until, after): Deadline,
-        request: impl Future<Output = Result<InferenceStream, UpstreamError>> + Send,
-    ) {
-        let mut stream = match request.await {
-            Ok(stream) => stream,
-            Err(failure) => {
-                // Nothing was paid: the next try may run. Those who wait are told.
-                self.answers.forget(&self.name, self.serial);
-                self.progress.send_modify(|progress| progress.refused = Some(failure));
-                return;
-            }
-        };
-        self.progress.send_modify(|progress| progress.head = Some(Arc::new(stream.head.clone())));
-        let mut bytes = 0usize;
-        loop {
-            let Ok(part) = tokio::time::timeout_at(until, stream.parts.next()).await else {
-                let error = Some(UpstreamError::Timeout { after });
-                return self.close(FinalRecord { error, ..FinalRecord::default() }, bytes);
-            };
-            match part {
-                AnswerPart::Bytes(part) => {
-                    bytes = bytes.saturating_add(part.len());
-                    lock(&self.parts).push(part);
-                    self.progress.send_modify(|progress| progress.parts += 1);
-                }
-                AnswerPart::End(record) => return self.close(*record, bytes),
-            }
-        }
-    }
-
-    fn close(self, record: FinalRecord, bytes: usize) {
-        // With bytes of an answer somebody may have been paid, whatever the record says.
-        let unpaid = record.error.is_some() && record.cost.0 == 0 && bytes == 0;
-        if unpaid {
-            self.answers.forget(&self.name, self.serial);
-        }
-        self.progress.send_modify(|progress| progress.end = Some(Arc::new(record)));
-        if bytes > self.answers.answer_bytes_max {
-            self.answers.drop_parts(&self.name, self.serial);
-        } else {
-            self.answers.count(&self.name, self.serial, bytes);
-        }
-    }
-}
-
-impl Drop for Leader {
-    /// A task that was ended by a panic or by shutdown must not leave its followers waiting.
-    fn drop(&mut self) {
-        if !self.progress.borrow().has_ended() {
-            self.answers.forget(&self.name, self.serial);
-            self.progress.send_modify(|progress| progress.refused = Some(UpstreamError::ProxyLost));
-        }
-    }
-}
-
-impl Follower {
-    /// Waits for the head at most until the deadline.
-    pub(crate) async fn wait(self, (until, after): Deadline) -> Result<InferenceStream, Refusal> {
-        match tokio::time::timeout_at(until, self.start()).await {
-            Ok(result) => result,
-            Err(_) => Err(UpstreamError::Timeout { after }.into()),
-        }
-    }
-
-    async fn start(mut self) -> Result<InferenceStream, Refusal> {
-        let begun = |progress: &Progress| progress.head.is_some() || progress.refused.is_some();
-        let progress = match self.progress.wait_for(begun).await {
-            Ok(progress) => progress.clone(),
-            Err(_) => return Err(UpstreamError::ProxyLost.into()),
-        };
-        let Some(head) = progress.head else {
-            return Err(progress.refused.unwrap_or(UpstreamError::ProxyLost).into());
-        };
-        let (feed, parts) = answer_channel(WINDOW_BYTES);
-        tokio::spawn(self.copy(feed));
-        Ok(InferenceStream { head: AnswerHead::clone(&head), parts })
-    }
-
-    /// Hands the parts on until the end; ends when the reader leaves.
-    async fn copy(mut self, feed: AnswerFeed) {
-        let mut given = 0;
-        loop {
-            let progress = self.progress.borrow_and_update().clone();
-            while given < progress.parts {
-                let part = lock(&self.parts).get(given).cloned().unwrap_or_default();
-                if feed.push(part) == Ok(()) {
-                    given += 1;
-                } else if !feed.room().await {
-                    return;
-                }
-            }
-            if let Some(end) = progress.end {
-                feed.finish(FinalRecord::clone(&end));
-                return;
-            }
-            if progress.refused.is_some() || self.progress.changed().await.is_err() {
-                // Dropping the feed ends the answer with an error.
-                return;
-            }
-        }
-    }
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
