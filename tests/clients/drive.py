@@ -217,6 +217,8 @@ class Network(Process):
         self.directory = directory
         # Tokens of streams that ran when a case killed the proxy.
         self.unbooked = 0
+        # Tokens of streams that ran when a case killed the gateway.
+        self.unheard = 0
         data_dir = os.path.join(directory, "network")
         log = os.path.join(directory, "up.log")
         arguments = [COCOON, "up", "--json", "--port", "0", "--data-dir", data_dir]

@@ -3,30 +3,16 @@
 use anyhow::{Context as _, Result};
 use cocoon_attest::{Collateral, Digest32, PeerEvidence, TdxCollateral};
 use cocoon_host::clock;
-use cocoon_proof::{BUNDLE_LIMIT, Bundle, MachineRole, Requirement, RootView, Shown, examine};
+use cocoon_proof::{
+    BUNDLE_LIMIT, Bundle, MachineRole, Requirement, RootView, Shown, USUAL, examine,
+};
 
 use super::options::VerifyOptions;
 use super::trust::{Trust, read_file, write_file};
 use super::{block_on, fetch, show};
 use crate::mistake;
 
-/// What has to hold of machines that one is connected to now.
-const USUAL: [&str; 12] = [
-    "registry",
-    "proxies",
-    "workers",
-    "hardware",
-    "tcb",
-    "image",
-    "debug_off",
-    "key_binding",
-    "worker.freshness",
-    "worker.weights",
-    "worker.network",
-    "worker.receipt_key",
-];
-
-/// The same for something saved: its date and its nonce are its own word.
+/// What has to hold of something saved: its date and its nonce are its own word.
 const SAVED: [&str; 11] = [
     "registry",
     "proxies",
