@@ -23,7 +23,13 @@ FOLDER = os.environ["COCOON_FUZZ_FOLDER"]
 COUNTS = os.path.join(FOLDER, "counts.json")
 FAULTS = os.path.join(FOLDER, "faults.jsonl")
 
-SHORTEST_S = 5
+SHORTEST_S = 60
+LONGEST_TOKENS = 8
+GENERATING = {"/v1/chat/completions": "max_tokens", "/v1/completions": "max_tokens",
+              "/v1/responses": "max_output_tokens"}  # fmt: skip
+# All ways to a model read the same headers: one operation tries their values, or nothing else
+# would be tried in two minutes.
+WITH_HEADERS = "/v1/embeddings"
 FAULTS_MAX = 200  # a gateway that is broken altogether must not fill the disk
 counts = collections.Counter()
 faults = 0
@@ -48,6 +54,14 @@ def patient(value):
 
 
 @schemathesis.hook
+def before_load_schema(context, raw_schema):
+    for path, item in raw_schema["paths"].items():
+        for operation in item.values():
+            if path != WITH_HEADERS and "requestBody" in operation:
+                operation.pop("parameters", None)
+
+
+@schemathesis.hook
 def before_call(context, case, kwargs):
     """In every phase; what is left of a bad request stays bad."""
     headers, body = case.headers, case.body
@@ -67,9 +81,12 @@ def before_call(context, case, kwargs):
             if not one_in(4, body.get(name)):
                 body.pop(name, None)
         # The fuzzer looks for faults, not for long answers.
+        limit = GENERATING.get(case.operation.path)
+        if limit and body.get(limit) is None:
+            body[limit] = LONGEST_TOKENS
         for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-            if isinstance(body.get(name), int) and body[name] > 8:
-                body[name] = 8
+            if isinstance(body.get(name), int) and body[name] > LONGEST_TOKENS:
+                body[name] = LONGEST_TOKENS
 
 
 @schemathesis.hook

@@ -18,18 +18,20 @@ import urllib.request
 from board import FAILED, HERE, NETWORK, PASSED, ROOT
 
 SUITE = "schemathesis"
-INFERENCE = "^/v1/(chat|completions|embeddings|responses|messages|audio|images)"
 # What the hooks keep of the last run; it stays for whoever looks into a fault.
 FOLDER = os.path.join(ROOT, "target/check-fuzz-http")
 # What any run passes by far; the page says these. Of a request without anything to vary there are
 # few kinds.
 LEAST_REQUESTS, LEAST_WITH_BODY, LEAST = 1000, 10, 2
-# Two fuzzers side by side, a thread each: those that make bodies are slow, and one must not starve
-# the other. Only what the gateway keeps has states.
-LANES = {
-    "inference": ["--include-path-regex", INFERENCE, "--phases", "examples,coverage,fuzzing"],
-    "pages": ["--exclude-path-regex", INFERENCE],
-}  # fmt: skip
+# Fuzzers side by side. Within a lane each operation with a body has its own share of the time: the
+# fuzzer finishes one before it begins the next. Only what the gateway keeps has states.
+PAGES = "pages"
+LANES = [
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/audio/transcriptions"],
+    ["/v1/responses", "/v1/messages", "/v1/audio/speech", "/v1/images/generations"],
+    [PAGES],
+]
+INFERENCE = [path for paths in LANES for path in paths if path != PAGES]
 
 
 def schemathesis(board, target, seconds, run, program):
@@ -41,8 +43,12 @@ def schemathesis(board, target, seconds, run, program):
     os.makedirs(FOLDER)
     seed = os.environ.get("COCOON_FUZZ_SEED", str(time.time_ns() % 2**31))
     codes = {}
-    lanes = [threading.Thread(target=lane, args=(name, target, (seconds, seed), (run, program), codes),
-                              daemon=True) for name in LANES]  # fmt: skip
+
+    def lane(paths):
+        for path in paths:
+            codes[path] = fuzz(path, target, (seconds // len(paths), seed), (run, program))
+
+    lanes = [threading.Thread(target=lane, args=(paths,), daemon=True) for paths in LANES]
     for thread in lanes:
         thread.start()
     for thread in lanes:
@@ -51,25 +57,30 @@ def schemathesis(board, target, seconds, run, program):
     board.tell(SUITE, target.name, began)
 
 
-def lane(name, target, asked, programs, codes):
-    """One fuzzer to its end."""
+def fuzz(path, target, asked, programs):
+    """One fuzzer to its end, on one path or on all that reach no model; returns its exit code."""
     (seconds, seed), (run, program) = asked, programs
+    if path == PAGES:
+        chosen = [word for other in INFERENCE for word in ("--exclude-path", other)]
+    else:
+        chosen = ["--include-path", path, "--phases", "examples,coverage,fuzzing"]
     arguments = [
         "nice", program, "run", f"{target.base}/openapi.json",
-        "--url", target.base, "--max-time", str(seconds), "--workers", "1", *LANES[name],
+        "--url", target.base, "--max-time", str(max(1, seconds)), "--workers", "1", *chosen,
         "--checks", "not_a_server_error", "--continue-on-failure", "--max-failures", "200",
         "--request-timeout", "60", "--suppress-health-check", "all", "--no-color",
         "--generation-database", "none", "--seed", seed,
     ]  # fmt: skip
     hooks = os.path.join(HERE, "fuzz_hooks.py")
-    folder = os.path.join(FOLDER, name)
+    folder = os.path.join(FOLDER, path.strip("/").replace("/", "-"))
     os.makedirs(folder)
-    output, errors, codes[name] = run(
+    output, errors, code = run(
         arguments, timeout=seconds + 300, cwd=folder,
         env={"SCHEMATHESIS_HOOKS": os.path.relpath(hooks, folder), "COCOON_MODEL": target.model,
              "COCOON_FUZZ_FOLDER": folder, "PYTHONPATH": HERE})  # fmt: skip
     with open(os.path.join(folder, "output.txt"), "w", encoding="utf-8") as file:
         file.write(output + errors)
+    return code
 
 
 def put(board, target, told):
