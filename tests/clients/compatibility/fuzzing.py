@@ -18,8 +18,8 @@ import urllib.request
 from board import FAILED, HERE, NETWORK, PASSED, ROOT
 
 SUITE = "schemathesis"
-# What the hooks keep of the last run; it stays for whoever looks into a fault.
-FOLDER = os.path.join(ROOT, "target/check-fuzz-http")
+# What the hooks keep, a folder for each seed; it stays for whoever looks into a fault.
+FOLDERS = os.path.join(ROOT, "target/check-fuzz-http")
 # What any run passes by far; the page says these. Of a request without anything to vary there are
 # few kinds.
 LEAST_REQUESTS, LEAST_WITH_BODY, LEAST = 1000, 10, 2
@@ -39,25 +39,25 @@ def schemathesis(board, target, seconds, run, program):
     if target.name != NETWORK:
         return
     began = time.monotonic()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    os.makedirs(FOLDER)
     seed = os.environ.get("COCOON_FUZZ_SEED", str(time.time_ns() % 2**31))
+    folder = os.path.join(FOLDERS, seed)
+    shutil.rmtree(folder, ignore_errors=True)
     codes = {}
 
     def lane(paths):
         for path in paths:
-            codes[path] = fuzz(path, target, (seconds // len(paths), seed), (run, program))
+            codes[path] = fuzz(path, target, (seconds // len(paths), seed), folder, (run, program))
 
     lanes = [threading.Thread(target=lane, args=(paths,), daemon=True) for paths in LANES]
     for thread in lanes:
         thread.start()
     for thread in lanes:
         thread.join()
-    put(board, target, (seed, codes))
+    put(board, target, (seed, codes), folder)
     board.tell(SUITE, target.name, began)
 
 
-def fuzz(path, target, asked, programs):
+def fuzz(path, target, asked, folder, programs):
     """One fuzzer to its end, on one path or on all that reach no model; returns its exit code."""
     (seconds, seed), (run, program) = asked, programs
     if path == PAGES:
@@ -72,7 +72,7 @@ def fuzz(path, target, asked, programs):
         "--generation-database", "none", "--seed", seed,
     ]  # fmt: skip
     hooks = os.path.join(HERE, "fuzz_hooks.py")
-    folder = os.path.join(FOLDER, path.strip("/").replace("/", "-"))
+    folder = os.path.join(folder, path.strip("/").replace("/", "-"))
     os.makedirs(folder)
     output, errors, code = run(
         arguments, timeout=seconds + 300, cwd=folder,
@@ -83,11 +83,11 @@ def fuzz(path, target, asked, programs):
     return code
 
 
-def put(board, target, told):
+def put(board, target, told, folder):
     """The verdict of what the hooks wrote down."""
     seed, codes = told
-    counts, statuses = count()
-    faults = kept()
+    counts, statuses = count(folder)
+    faults = kept(folder)
     few = [f"{operation} ({counts[operation]})" for operation, least in documented(target).items()
            if counts[operation] < least]  # fmt: skip
     total = sum(counts.values())
@@ -101,15 +101,15 @@ def put(board, target, told):
     ]  # fmt: skip
     for case, good, why in cases:
         board.put(SUITE, case, target.name, PASSED if good else FAILED,
-                  f"{whole}; all is in {FOLDER}\n{why}")  # fmt: skip
+                  f"{whole}; all is in {folder}\n{why}")  # fmt: skip
     own = "" if faults or not any(codes.values()) else ", with a fault of the fuzzer's own"
     print(f"schemathesis: {whole}{own}", flush=True)
 
 
-def count():
+def count(folder):
     """Requests by operation, and answers by status."""
     counts, statuses = collections.Counter(), collections.Counter()
-    for path in glob.glob(os.path.join(FOLDER, "*/counts.json")):
+    for path in glob.glob(os.path.join(folder, "*/counts.json")):
         with open(path, encoding="utf-8") as file:
             for key, number in json.load(file).items():
                 method, path, status = key.split(" ", 2)
@@ -118,10 +118,10 @@ def count():
     return counts, statuses
 
 
-def kept():
+def kept(folder):
     """The answers that must not be, of all fuzzers."""
     faults = []
-    for path in glob.glob(os.path.join(FOLDER, "*/faults.jsonl")):
+    for path in glob.glob(os.path.join(folder, "*/faults.jsonl")):
         with open(path, encoding="utf-8") as file:
             faults += [json.loads(line) for line in file]
     return faults
