@@ -30,7 +30,7 @@ use crate::failure::{Asked, REFUSED_BY_WORKER};
 use crate::fault::NetworkFault;
 use crate::funds::{Desk, Funds, Parts};
 use crate::ground::{Ground, Journal};
-use crate::proof::Proofs;
+use crate::proof::{Proofs, root_view};
 use crate::receipt_store::ReceiptStore;
 use crate::receipts::Expected;
 use crate::requests::{HeadSender, Request, Requests};
@@ -83,6 +83,12 @@ struct Dialing {
 }
 
 impl Network {
+    /// The registry as this node believes it now: images and models that are allowed.
+    #[must_use]
+    pub fn registry(&self) -> RootView {
+        self.shared.proofs.root()
+    }
+
     /// Connects to the network of the configuration: as [`Self::start`] where there is no chain.
     /// On a chain it reads the root contract first, and looks after this client's money from then
     /// on. `None` when the node was asked to stop meanwhile.
@@ -582,25 +588,5 @@ fn identity(config: &ClientConfig, checked: Checked, root: RootState) -> Identit
         root_version: i32::try_from(root.version).unwrap_or(i32::MAX),
         proxy_images: check.then(|| images(&root)),
         network: root.network,
-    }
-}
-
-impl Network {
-    /// The registry as this node believes it now: images and models that are allowed.
-    #[must_use]
-    pub fn registry(&self) -> RootView {
-        self.shared.proofs.root()
-    }
-}
-
-/// What the registry allows, for whoever judges the machines.
-fn root_view(root: &RootState, contract: [u8; 32], is_testnet: bool) -> RootView {
-    RootView {
-        contract: Digest32::from(contract),
-        network_id: network::network_id(is_testnet),
-        version: root.version,
-        proxy_images: root.proxy_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
-        worker_images: root.worker_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
-        models: root.model_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
     }
 }

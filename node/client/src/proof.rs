@@ -3,9 +3,10 @@
 
 use cocoon_attest::report::Report;
 use cocoon_attest::{Collateral, Digest32};
+use cocoon_contract::root::RootState;
 use cocoon_gateway::UpstreamError;
-use cocoon_host::clock;
 use cocoon_host::peers::Presence;
+use cocoon_host::{clock, network};
 use cocoon_link::ConnId;
 use cocoon_proof::{Bundle, MachineRole, RootView, Shown};
 use cocoon_role_client::ReportQuestion;
@@ -235,6 +236,18 @@ pub(crate) struct ShownProxy {
 
 /// Where the answer to a question arrives.
 pub(crate) type AnswerSender = oneshot::Sender<Result<Vec<u8>, String>>;
+
+/// What the registry allows, for whoever judges the machines.
+pub(crate) fn root_view(root: &RootState, contract: [u8; 32], is_testnet: bool) -> RootView {
+    RootView {
+        contract: Digest32::from(contract),
+        network_id: network::network_id(is_testnet),
+        version: root.version,
+        proxy_images: root.proxy_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
+        worker_images: root.worker_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
+        models: root.model_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
+    }
+}
 
 /// Text of a peer, short and printable.
 fn plain(text: &str) -> String {
