@@ -161,6 +161,7 @@ fn may_be_paid(failure: &UpstreamError) -> bool {
         | UpstreamError::NoWorker { .. }
         | UpstreamError::TooExpensive { .. }
         | UpstreamError::NoMoney { .. }
+        | UpstreamError::ChainAway { .. }
         | UpstreamError::Busy { .. }
         | UpstreamError::WorkerLost { .. }
         | UpstreamError::BadRequest { .. } => false,
