@@ -123,10 +123,9 @@ async fn keys_outlive_the_gateway() {
     let mut client = killed.connect().await;
     client.write(send("held", "long").as_bytes()).await;
     killed.seen.fed.recv().await.unwrap();
-    drop(killed.network.feeds.lock().unwrap().pop().map(|feed| {
-        feed.push(Bytes::from(format!("{CHAT}{}", " ".repeat(1000)))).unwrap();
-        feed.finish(record());
-    }));
+    let feed = killed.network.feeds.lock().unwrap().pop().unwrap();
+    feed.push(Bytes::from(format!("{CHAT}{}", " ".repeat(1000)))).unwrap();
+    feed.finish(record());
     assert_eq!(client.answer().await.status, 200);
 
     // Nothing of the first gateway's memory is there, and it never shut down.

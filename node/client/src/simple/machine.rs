@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn only_a_listed_image_is_listed() {
-        let images = [Digest32([0xab; 32])];
+        let images = [Digest32::from([0xab; 32])];
         let (listed, other) = ("AB".repeat(32), "cd".repeat(32));
         let machine = |text: Option<&str>| Machine {
             measurement: text.map(str::to_owned),
