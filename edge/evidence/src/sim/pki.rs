@@ -205,6 +205,10 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), EvidenceFault> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let what = "writing the development PKI";
     let fault = |source| EvidenceFault::Device { what, path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        // The first program of a new user finds no cache folder.
+        std::fs::create_dir_all(folder).map_err(fault)?;
+    }
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
     let mut file =

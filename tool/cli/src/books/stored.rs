@@ -134,7 +134,7 @@ fn check_channel(side: Side, channel: &Channel) -> Result<()> {
     let Some(payment) = &channel.payment else { return Ok(()) };
     let tokens = SignedPayment::from_boc(payment)
         .and_then(|payment| {
-            payment.verify(side.payments(), &channel.own_contract, &channel.proxy_key)
+            payment.verify(side.payments(), &channel.own_contract, channel.proxy_key)
         })
         .context("the payment in the journal is not one of this proxy for this node")?;
     if tokens != channel.books.signed() {

@@ -329,9 +329,9 @@ pub(crate) enum RootCommand {
 /// Which registry.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RootChoice {
-    /// The root contract.
+    /// The root contract; that of the nodes that run on this machine when left out.
     #[arg(long, value_name = "ADDRESS", env = "COCOON_ROOT")]
-    pub(crate) root: String,
+    pub(crate) root: Option<String>,
 }
 
 /// `cocoon root show`

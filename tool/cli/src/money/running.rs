@@ -100,6 +100,19 @@ pub(crate) async fn holder(wallet: Address) -> Option<Note> {
     None
 }
 
+/// The root contract that the nodes of this machine follow, as the first that answers names it.
+pub(crate) async fn root() -> Result<String> {
+    for note in notes() {
+        let Ok(desk) = NodeDesk::open(&note.http, &NodeChoice::default()).await else { continue };
+        let page = &desk.page;
+        let told = page["localconf"]["root_address"].as_str();
+        if let Some(root) = told.or(page["localconfig"]["root_address"].as_str()) {
+            return Ok(root.to_owned());
+        }
+    }
+    Err(mistake("no node that runs here names a root contract: say --root ADDRESS"))
+}
+
 /// A running node, to talk to.
 pub(crate) struct NodeDesk {
     http: Http,

@@ -77,16 +77,20 @@ async fn act(options: &ChannelOptions, wish: Wish) -> Result<()> {
     }
 }
 
-/// A running node of this machine with the contract that is meant.
+/// A running node of this machine with the contract that is meant; one of the role that is meant,
+/// where there are several.
 async fn with_contract(options: &ChannelOptions) -> Option<NodeDesk> {
     let named = Address::parse(&options.contract).ok()?;
+    let mut other = None;
     for note in running::notes() {
         let Ok(desk) = NodeDesk::open(&note.http, &options.node).await else { continue };
-        if desk.has(named) {
-            return Some(desk);
+        match desk.has(named) {
+            true if desk.role == options.role => return Some(desk),
+            true => other = Some(desk),
+            false => {}
         }
     }
-    None
+    other
 }
 
 /// What is printed at the end of every command.

@@ -159,7 +159,7 @@ fn checked(
     let key =
         proxy.state().map(|proxy| proxy.public_key).unwrap_or(cocoon_units::PublicKey([0; 32]));
     payment
-        .verify(PaymentKind::WorkerPayout, &place.contract, &key)
+        .verify(PaymentKind::WorkerPayout, &place.contract, key)
         .map_err(|fault| fault.to_string())?;
     Ok(payment)
 }

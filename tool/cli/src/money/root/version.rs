@@ -16,6 +16,7 @@ use super::super::access::{Access, explain};
 use super::super::address;
 use super::super::arguments::{RootChoice, RootDiffOptions, RootShowOptions};
 use super::super::decode;
+use super::super::running;
 use super::super::say::{self, Fields};
 use super::registry;
 use crate::mistake;
@@ -31,7 +32,7 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) async fn load(access: &Access, choice: &RootChoice) -> Result<Self> {
-        let address = address::parse(&choice.root, access.coins)?.0;
+        let address = address::parse(&named(choice).await?, access.coins)?.0;
         let account = access.chain.account(address, None).await.map_err(explain)?;
         let state = state_of(&account)?;
         let owner = access.chain.account(state.owner, None).await.map_err(explain)?;
@@ -145,6 +146,14 @@ pub(super) fn lines(changes: &[RootChange]) -> Vec<String> {
     changes.iter().map(ToString::to_string).collect()
 }
 
+/// The root that was named, or that the nodes of this machine follow.
+async fn named(choice: &RootChoice) -> Result<String> {
+    match &choice.root {
+        Some(root) => Ok(root.clone()),
+        None => running::root().await,
+    }
+}
+
 async fn version(access: &Access, choice: &RootChoice, text: &str) -> Result<RootState> {
     if let Some(number) = text.strip_prefix("change:") {
         let found = Registry::load(access, choice).await?;
@@ -173,8 +182,11 @@ async fn version(access: &Access, choice: &RootChoice, text: &str) -> Result<Roo
         }
         None => (text, None),
     };
-    let name = if name.is_empty() || name == "now" { choice.root.as_str() } else { name };
-    let address = address::parse(name, access.coins)?.0;
+    let name = match name {
+        "" | "now" => named(choice).await?,
+        name => name.to_owned(),
+    };
+    let address = address::parse(&name, access.coins)?.0;
     let account = access.chain.account(address, block).await.map_err(explain)?;
     state_of(&account)
 }
