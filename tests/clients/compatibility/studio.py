@@ -1,7 +1,7 @@
 """A model server with eyes and ears in front of the embedded engine.
 
-Chats go to the engine, with a limit on their length, and with a temperature of 0 and a seed unless
-they bring their own. A chat that names no limit of its own is ended after its first sentence: a
+Chats go to the engine, with a limit on their length, and with a seed and, but for JSON, a temperature
+of 0 unless they bring their own. A chat that names no limit of its own is ended after its first sentence: a
 small model rambles, and a suite must not depend on when it stops, nor wait for it. What the engine cannot do is
 answered here: pictures, sound, images. Those answers tell what arrived, so that a suite sees
 whether every byte came through.
@@ -94,7 +94,9 @@ class Handler(BaseHTTPRequestHandler):
         value.pop("max_completion_tokens", None)
         value["max_tokens"] = limit
         value.setdefault("seed", 1)
-        value.setdefault("temperature", 0)
+        if not value.get("response_format"):
+            # At 0 the model never ends a string of a free JSON object.
+            value.setdefault("temperature", 0)
         shaped = any(value.get(name) for name in ("stop", "tools", "response_format", "n"))
         if given >= UNLIMITED and not shaped and path == "/v1/chat/completions":
             value["stop"] = SENTENCE_ENDS
