@@ -1,9 +1,9 @@
 """A model server with eyes and ears in front of the embedded engine.
 
 Chats go to the engine, with a limit on their length, and with a seed and, but for JSON, a temperature
-of 0 unless they bring their own. A chat that names no limit of its own is ended after its first sentence: a
-small model rambles, and a suite must not depend on when it stops, nor wait for it. What the engine cannot do is
-answered here: pictures, sound, images. Those answers tell what arrived, so that a suite sees
+of 0 unless they bring their own. A chat that names no limit of its own is ended after its first
+sentence: a small model rambles, and a suite must not depend on when it stops, nor wait for it. What the
+engine cannot do is answered here: pictures, sound, images. Those answers tell what arrived, so that a suite sees
 whether every byte came through.
 """
 
