@@ -56,6 +56,8 @@ def attested(net, mock):
     named = base64.b64encode(bytes.fromhex(answer.headers["x-cocoon-worker"])).decode()
     equal([named], listed, "the worker's image")
     equal(answer.headers["x-cocoon-tee"], "simulated", "kind")
+    kept = {"x-cocoon-tee": "simulated", "x-cocoon-verdicts": "image, freshness, worker.weights"}
+    equal(net.request(net.ask(), headers=kept).status, 200, "demands that are met")
     before = mock.counts()["requests"]
     for wish in ({"x-cocoon-tee": "tdx"}, {"x-cocoon-verdicts": "gpu"}):
         equal(net.request(net.ask(), headers=wish).status, 400, wish)

@@ -158,6 +158,7 @@ pub const ALL: &[Entry] = catalogue! {
     http::Response,
     http::Request,
     cocoon::CancelQuery,
+    cocoon::OnlyWorkers,
     cocoon::Attest,
     cocoon::Leaving,
     cocoon::Receipt,

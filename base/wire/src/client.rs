@@ -2,7 +2,7 @@
 
 use cocoon_units::{AdjustedUsage, PublicKey, RequestId, Tokens};
 
-use crate::cocoon::{CancelQuery, Leaving};
+use crate::cocoon::{CancelQuery, Leaving, OnlyWorkers};
 use crate::proxy::ClientRequestPayment;
 use crate::tl::{Blob, Extensions, Text};
 
@@ -422,6 +422,8 @@ tl_dispatch! {
         RunQueryEx(RunQueryEx<'tl>),
         /// Ends a request early; only when both sides announced it.
         CancelQuery(CancelQuery),
+        /// Names the only workers for the next request; only when both sides announced it.
+        OnlyWorkers(OnlyWorkers),
     }
 
     /// Queries from a client to its proxy.

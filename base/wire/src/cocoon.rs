@@ -15,6 +15,9 @@ pub const CANCEL_QUERY: Extensions = Extensions(1 << 16);
 /// connection. Announced by whoever owns the TLS session, since only it can bind evidence to it.
 pub const ATTESTED_CHANNEL: Extensions = Extensions(1 << 17);
 
+/// Bit 18 of `params.flags`: the sender understands [`OnlyWorkers`].
+pub const ONLY_WORKERS: Extensions = Extensions(1 << 18);
+
 /// Bit 20 of `params.flags`: the sender understands [`Leaving`].
 pub const LEAVING: Extensions = Extensions(1 << 20);
 
@@ -30,8 +33,12 @@ pub const RECEIPT_LEN_MAX: usize = 16 << 10;
 /// Longest report that travels, bytes.
 pub const REPORT_LEN_MAX: usize = 256 << 10;
 
+/// Most workers that one [`OnlyWorkers`] may name.
+pub const ONLY_WORKERS_MAX: usize = 64;
+
 /// The additions that roles announce on every connection.
-pub const ANNOUNCED: Extensions = Extensions(CANCEL_QUERY.0 | LEAVING.0 | RECEIPTS.0 | REPORTS.0);
+pub const ANNOUNCED: Extensions =
+    Extensions(CANCEL_QUERY.0 | ONLY_WORKERS.0 | LEAVING.0 | RECEIPTS.0 | REPORTS.0);
 
 /// Bits set aside for additions; others are neither announced nor interpreted.
 pub const RESERVED_BITS: Extensions = Extensions(0x7fff_0000);
@@ -46,6 +53,17 @@ tl_struct! {
     CancelQuery = "cocoon.cancelQuery" 0x3918_b1ac {
         /// The asker's id of the request.
         request_id: RequestId,
+    }
+
+    /// Names the only workers that the client's next request may go to. One-way, client to proxy,
+    /// directly before `client.runQueryEx` with the same id. The request goes to one of them or
+    /// to nobody, also when it has to move to another worker.
+    #[derive(Clone, Debug, PartialEq, Default)]
+    OnlyWorkers = "cocoon.onlyWorkers" 0x8c56_390a {
+        /// The client's id of the request.
+        request_id: RequestId,
+        /// The proxy's names of the workers' connections; at least one.
+        workers: Vec<i64>,
     }
 
     /// One message of the attested handshake, as `cocoon-attest` writes it. One-way; sent after

@@ -116,7 +116,9 @@ fn nested_of_message(bytes: &[u8], from_dialer: bool) -> Option<Blob<'_>> {
         match FromClient::decode(bytes).unwrap() {
             FromClient::RunQuery(query) => return Some(query.query),
             FromClient::RunQueryEx(query) => return Some(query.query),
-            FromClient::CancelQuery(_) => panic!("the reference does not know this"),
+            FromClient::CancelQuery(_) | FromClient::OnlyWorkers(_) => {
+                panic!("the reference does not know this")
+            }
             FromClient::Unknown(_) => {}
         }
         match FromWorker::decode(bytes).unwrap() {

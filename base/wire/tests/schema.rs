@@ -162,10 +162,11 @@ fn every_constructor_of_both_lines_is_known() {
 }
 
 /// Our own constructors, as `docs/protocol.md` declares them.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "cocoon.leaving = cocoon.Leaving",
     "cocoon.attest data:bytes = cocoon.Attest",
     "cocoon.cancelQuery request_id:int256 = cocoon.CancelQuery",
+    "cocoon.onlyWorkers request_id:int256 workers:vector long = cocoon.OnlyWorkers",
     "cocoon.receipt request_id:int256 worker:long receipt:bytes = cocoon.Receipt",
     "cocoon.worker worker:long model:string = cocoon.Worker",
     "cocoon.workers workers:vector cocoon.worker = cocoon.Workers",

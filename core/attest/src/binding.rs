@@ -8,6 +8,7 @@ use crate::draft::Draft;
 use crate::evidence::{PeerEvidence, Stated};
 use crate::fault::BadEvidence;
 use crate::policy::Policy;
+use crate::runtime::user_data;
 use crate::verdict::{ClaimKind, Source};
 
 /// Returns the report data of a certificate (protocol notes 2.4).
@@ -24,6 +25,17 @@ pub(crate) fn judge(
     now_s: u64,
     draft: &mut Draft,
 ) {
+    let chosen = match evidence.runtime_data.as_deref() {
+        None => *report_data,
+        Some(runtime_data) => match user_data(runtime_data, report_data) {
+            Ok(chosen) => chosen,
+            Err(bad) => {
+                draft.fails(ClaimKind::Freshness, source, bad.clone());
+                return draft.fails(ClaimKind::KeyBinding, source, bad);
+            }
+        },
+    };
+    let report_data = &chosen;
     match evidence.binding.stated() {
         None => {
             let expected = certificate_report_data(&evidence.public_key);
@@ -89,6 +101,10 @@ pub(crate) fn image(
     draft: &mut Draft,
 ) {
     let kind = ClaimKind::Image;
+    if evidence.runtime_data.is_some() {
+        let reason = "the report measures the cloud's paravisor, not what the guest booted";
+        return draft.silent(kind, source, reason);
+    }
     draft.image(hash);
     if let Some(stated) = evidence.binding.stated()
         && stated.image != hash

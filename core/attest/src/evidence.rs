@@ -198,6 +198,10 @@ pub struct PeerEvidence {
     /// the handshake only; replayed against RTMR3.
     #[serde(default, with = "crate::text::optional")]
     pub event_log: Option<Vec<u8>>,
+    /// Runtime data of Azure's paravisor, which the report data name in place of the statement;
+    /// offered after the handshake only. See [`crate::runtime`].
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::text::optional")]
+    pub runtime_data: Option<Vec<u8>>,
 }
 
 impl PeerEvidence {
@@ -274,6 +278,7 @@ impl PeerEvidence {
         part(self.gpu.as_ref().map(|gpu| gpu.digest().0).as_ref().map(<[u8; 32]>::as_slice));
         part(self.gpu_nonce.as_ref().map(<[u8; 32]>::as_slice));
         part(self.event_log.as_deref());
+        part(self.runtime_data.as_deref());
         Digest32::from(<[u8; 32]>::from(hasher.finalize()))
     }
 

@@ -23,6 +23,7 @@ mod measurement;
 mod policy;
 pub mod report;
 mod roots;
+pub mod runtime;
 pub mod sgx;
 mod signature;
 mod site;

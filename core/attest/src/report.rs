@@ -175,6 +175,7 @@ impl Report {
             sev_vcek_pem: offer.sev_vcek_pem.clone(),
             gpu: offer.gpu.clone(),
             event_log: offer.event_log.clone(),
+            runtime_data: offer.runtime_data.clone(),
             ..PeerEvidence::default()
         }
     }

@@ -68,7 +68,15 @@ prop_compose! {
         let gpu = gpu.map(|(report, chain_pem, confidential, developer)| {
             GpuEvidence { report, chain_pem, mode: GpuMode { confidential, developer } }
         });
-        Offer { announcement, tdx_quote, sev_report, sev_vcek_pem, gpu, event_log }
+        Offer {
+            announcement,
+            tdx_quote,
+            sev_report,
+            sev_vcek_pem,
+            gpu,
+            event_log,
+            runtime_data: None,
+        }
     }
 }
 

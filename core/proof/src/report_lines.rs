@@ -137,6 +137,14 @@ impl FromStr for Requirement {
 }
 
 impl Requirement {
+    /// Whether this is a claim that proxies and workers make.
+    #[must_use]
+    pub fn is_about_machines(&self) -> bool {
+        let subject = self.subject.as_deref();
+        MACHINE_CLAIMS.contains(&self.claim.as_str())
+            && matches!(subject, None | Some("proxy" | "worker"))
+    }
+
     fn is_about(&self, line: &ClaimLine) -> bool {
         let first = line.subject.split(' ').next().unwrap_or_default();
         let machine = MACHINE_CLAIMS.contains(&self.claim.as_str());

@@ -378,6 +378,22 @@ impl ProxySession {
         })
     }
 
+    /// Whether the proxy can be told which workers a request may go to.
+    #[must_use]
+    pub const fn can_name_workers(&self) -> bool {
+        self.is_ready() && self.extensions.contains(cocoon::ONLY_WORKERS)
+    }
+
+    /// Names the only workers for the request of this id: send it directly before the request.
+    /// Nothing when the proxy does not understand it or the number of workers is not 1 to
+    /// [`cocoon::ONLY_WORKERS_MAX`]; do not send the request then.
+    #[must_use]
+    pub fn name_workers(&self, request: RequestId, workers: &[i64]) -> Option<Vec<u8>> {
+        let fits = (1..=cocoon::ONLY_WORKERS_MAX).contains(&workers.len());
+        let named = || cocoon::OnlyWorkers { request_id: request, workers: workers.to_vec() };
+        (fits && self.can_name_workers()).then(|| tl::encode(&named()))
+    }
+
     /// Ends a request early; nothing when the proxy does not understand it.
     #[must_use]
     pub fn cancel(&self, request: RequestId) -> Option<Vec<u8>> {

@@ -72,6 +72,7 @@ impl Proxy {
             query: Some(wanted.query),
             key,
             debug: wanted.debug,
+            only: wanted.only,
             reserved: needed,
             started: now,
             deadline_ms: now.ms.saturating_add((timeout_s * 1_000.0) as u64),
@@ -173,6 +174,7 @@ impl Proxy {
             model: &request.model,
             coefficient_max: request.coefficient_max.milli(),
             keys: request.key.is_some(),
+            among: &request.only,
             deadline_ms: request.deadline_ms.min(wait_ms),
             first,
         }

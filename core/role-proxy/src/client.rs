@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use cocoon_contract::payment::PaymentKind;
 use cocoon_ledger::{AccountId, ClientStatus, Record};
-use cocoon_schedule::Ticket;
+use cocoon_schedule::{Ticket, WorkerId};
 use cocoon_units::{Address, Coefficient, ProtoVersion, PublicKey, RequestId};
 use cocoon_wire::client::{
     self as wire, AuthorizationWithProxySuccess, ConnectToProxy, ConnectedToProxy, Message,
     PaymentStatus, ProxyConnectionAuth, ProxyConnectionAuthLong, ProxyConnectionAuthShort, Query,
 };
-use cocoon_wire::cocoon;
+use cocoon_wire::cocoon::{self, OnlyWorkers};
 use cocoon_wire::proxy::SignedPayment;
 use cocoon_wire::tl::{Blob, Extensions, Text};
 use sha2::{Digest as _, Sha256};
@@ -38,6 +38,8 @@ pub(crate) struct ClientConn {
     /// Requests by the client's ids; ids may repeat.
     pub(crate) running: BTreeSet<(RequestId, Ticket)>,
     pub(crate) handshake_ms: Option<u64>,
+    /// The only workers for the next request, and its id.
+    only: Option<(RequestId, Box<[WorkerId]>)>,
     opened: Now,
 }
 
@@ -64,7 +66,8 @@ pub(crate) struct Peer {
 
 impl ClientConn {
     pub(crate) fn new(now: Now) -> Self {
-        Self { stage: Stage::Fresh, running: BTreeSet::new(), handshake_ms: None, opened: now }
+        let (running, only) = (BTreeSet::new(), None);
+        Self { stage: Stage::Fresh, running, handshake_ms: None, only, opened: now }
     }
 
     pub(crate) fn peer(&self) -> Option<Peer> {
@@ -370,6 +373,7 @@ impl Proxy {
         let Some(peer) = self.clients.get(&conn).and_then(ClientConn::ready) else { return Ok(()) };
         match message {
             Message::RunQueryEx(m) => {
+                let only = self.named_workers(conn, m.request_id)?;
                 let wanted = Wanted {
                     model: sanitized(&m.model_name),
                     query: data.slice_ref(m.query.0),
@@ -380,10 +384,12 @@ impl Proxy {
                     config_version_min: m.min_config_version,
                     debug: m.enable_debug.unwrap_or(false),
                     public_key: m.public_key.unwrap_or_default(),
+                    only,
                 };
                 self.admit(conn, peer, wanted, now, out);
             }
             Message::RunQuery(m) => {
+                let only = self.named_workers(conn, m.request_id)?;
                 let wanted = Wanted {
                     model: sanitized(&m.model_name),
                     query: data.slice_ref(m.query.0),
@@ -394,15 +400,50 @@ impl Proxy {
                     config_version_min: m.min_config_version,
                     debug: false,
                     public_key: PublicKey::default(),
+                    only,
                 };
                 self.admit(conn, peer, wanted, now, out);
             }
             Message::CancelQuery(m) if peer.extensions.contains(cocoon::CANCEL_QUERY) => {
                 self.cancelled_by_client(conn, m.request_id, now, out);
             }
-            Message::CancelQuery(_) | Message::Unknown(_) => {}
+            Message::OnlyWorkers(m) if peer.extensions.contains(cocoon::ONLY_WORKERS) => {
+                self.name_workers(conn, &m)?;
+            }
+            Message::CancelQuery(_) | Message::OnlyWorkers(_) | Message::Unknown(_) => {}
         }
         Ok(())
+    }
+
+    /// The client names the only workers for its next request (our own addition).
+    fn name_workers(&mut self, conn: ConnId, named: &OnlyWorkers) -> Result<(), Refusal> {
+        let count = named.workers.len();
+        if count == 0 || count > cocoon::ONLY_WORKERS_MAX {
+            let text = format!("onlyWorkers names {count} workers, allowed are 1 to 64");
+            return Err(Refusal::closing(code::PROTOCOL_VIOLATION, text));
+        }
+        if let Some(client) = self.clients.get_mut(&conn) {
+            let workers = named.workers.iter().map(|worker| WorkerId(worker.cast_unsigned()));
+            client.only = Some((named.request_id, workers.collect()));
+        }
+        Ok(())
+    }
+
+    /// The workers named for this request; none allows all. Names for another request mean that
+    /// a message was lost: a request must never go where its client does not want it.
+    fn named_workers(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+    ) -> Result<Box<[WorkerId]>, Refusal> {
+        match self.clients.get_mut(&conn).and_then(|client| client.only.take()) {
+            None => Ok(Box::default()),
+            Some((named, workers)) if named == request => Ok(workers),
+            Some(_) => {
+                let text = "onlyWorkers was about another request";
+                Err(Refusal::closing(code::PROTOCOL_VIOLATION, text))
+            }
+        }
     }
 
     /// The client is gone: what waits is forgotten, what runs is stopped where the worker can be

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cocoon_ledger::AccountId;
+use cocoon_schedule::WorkerId;
 use cocoon_units::{Coefficient, PublicKey, RequestId, Tokens};
 use cocoon_wire::tl::SecretKey;
 
@@ -19,6 +20,8 @@ pub(crate) struct Wanted<'tl> {
     pub(crate) config_version_min: i32,
     pub(crate) debug: bool,
     pub(crate) public_key: PublicKey,
+    /// The only workers that it may go to; empty allows all.
+    pub(crate) only: Box<[WorkerId]>,
 }
 
 /// The worker a request was given to.
@@ -46,6 +49,8 @@ pub(crate) struct Request {
     /// The private key the request is encrypted to.
     pub(crate) key: Option<SecretKey>,
     pub(crate) debug: bool,
+    /// The only workers that it may go to; empty allows all.
+    pub(crate) only: Box<[WorkerId]>,
     pub(crate) reserved: Tokens,
     pub(crate) started: Now,
     pub(crate) deadline_ms: u64,

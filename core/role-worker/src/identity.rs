@@ -1,8 +1,10 @@
 //! Who this worker is and which network it serves.
 
 use cocoon_contract::address::Network;
-use cocoon_units::{Address, AddressForm, Coefficient, ImageHash, ModelName};
-use std::collections::BTreeSet;
+use cocoon_units::{Address, AddressForm, Coefficient, ImageHash, ModelName, PublicKey};
+use cocoon_wire::tl::SecretKey;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::fault::Fault;
 
@@ -10,6 +12,10 @@ use crate::fault::Fault;
 pub const VERSION_MIN: i32 = 1;
 /// Newest protocol version a worker of ours speaks.
 pub const VERSION_MAX: i32 = 4;
+
+/// Private keys of end-to-end encryption by their public halves, each with the Unix second until
+/// which it holds.
+pub type OwnKeys = BTreeMap<PublicKey, (SecretKey, u64)>;
 
 /// What a worker announces and checks; replaced as a whole when the root contract changes.
 #[derive(Clone, Debug)]
@@ -36,6 +42,8 @@ pub struct Identity {
     pub network: Network,
     /// Image hashes a proxy may have; `None` checks nothing (test mode only).
     pub proxy_images: Option<BTreeSet<ImageHash>>,
+    /// Keys that the worker got by itself, for requests whose proxy sends none.
+    pub keys: Arc<OwnKeys>,
 }
 
 impl Identity {

@@ -23,7 +23,7 @@ mod session;
 
 pub use answer::AnswerWriter;
 pub use fault::{Fault, Reject};
-pub use identity::{Identity, VERSION_MAX, VERSION_MIN};
+pub use identity::{Identity, OwnKeys, VERSION_MAX, VERSION_MIN};
 pub use run::{BackendRequest, Run};
 pub use seal::AnswerSeal;
 pub use session::{Incoming, ProxySession, Turn};

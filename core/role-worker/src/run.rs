@@ -139,7 +139,9 @@ impl Run {
         let mut body = slice(data, request.payload.0);
         let received = SecretBytes::new(body.clone());
         let mut seal = None;
-        if let Some((opened, answer)) = seal::open(&body, query.private)? {
+        if let Some((opened, answer)) =
+            seal::open(&body, query.private, &identity.keys, now_ms / 1000)?
+        {
             (body, seal) = (opened, Some(answer));
         }
         let backend = BackendRequest {

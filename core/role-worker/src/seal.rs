@@ -5,12 +5,13 @@ use bytes::Bytes;
 use cocoon_openai::sse::{Event, EventSplitter, MAX_EVENT_BYTES};
 use cocoon_openai::usage::BodyForm;
 use cocoon_wire::e2e::Random;
-use cocoon_wire::e2e_json::{self, AnswerKey};
+use cocoon_wire::e2e_json::{self, AnswerKey, Envelope};
 use cocoon_wire::tl::SecretKey;
 use memchr::memmem;
 use serde_json::Value;
 
 use crate::fault::Reject;
+use crate::identity::OwnKeys;
 
 /// The name that every encrypted object has; it cannot stand inside a JSON string unescaped.
 const MARK: &[u8] = b"\"is_encrypted\"";
@@ -18,10 +19,13 @@ const MARK: &[u8] = b"\"is_encrypted\"";
 const ENVELOPE: [&str; 4] =
     ["is_encrypted", "sender_public_key", "receiver_public_key", "encryption_nonce"];
 
-/// Opens a request's body. `None` is a request that is not encrypted: it costs one search.
+/// Opens a request's body, with the key that came with it or else with one of the worker's own.
+/// `None` is a request that is not encrypted: it costs one search.
 pub(crate) fn open(
     body: &Bytes,
     private: Option<&SecretKey>,
+    own: &OwnKeys,
+    now_s: u64,
 ) -> Result<Option<(Bytes, AnswerSeal)>, Reject> {
     let private = private.filter(|key| key.expose() != &[0; 32]);
     if private.is_none() && memmem::find(body, MARK).is_none() {
@@ -36,6 +40,11 @@ pub(crate) fn open(
             return Err(Reject::request("body of an encrypted request is no JSON"));
         }
     };
+    let of_envelope = || {
+        let receiver = Envelope::of(&value).ok()??.receiver;
+        own.get(&receiver).filter(|(_, until_s)| *until_s > now_s).map(|(private, _)| private)
+    };
+    let private = private.or_else(of_envelope);
     let key = e2e_json::open_request(&mut value, private)
         .map_err(|fault| Reject { code: fault.code(), ..Reject::request(fault) })?;
     let Some(key) = key else { return Ok(None) };

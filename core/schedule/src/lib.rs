@@ -14,7 +14,8 @@
 //! # Rules
 //!
 //! * A candidate is enabled, not cooling down, has a free slot, costs no more than the request's
-//!   cap and can take keys when the request needs them (protocol notes 3.6).
+//!   cap and can take keys when the request needs them (protocol notes 3.6). Of a request that
+//!   names workers only those are candidates.
 //! * Among candidates the one with the least expected wait is taken: the measured time of a
 //!   request of standard size, scaled by how much busier the worker is now than when it was
 //!   measured, made worse by its share of failures. Ties go to the one that has rested longest.
@@ -45,7 +46,7 @@
 //! pool.enable(WorkerId(1), true, 0);
 //! let job = |n| Job {
 //!     ticket: Ticket(n), client: ClientId(7), model: "qwen3", coefficient_max: 4000,
-//!     keys: false, deadline_ms: 5_000, first: false,
+//!     keys: false, among: &[], deadline_ms: 5_000, first: false,
 //! };
 //! let first = Placement::Assigned { worker: WorkerId(1), coefficient: 1000 };
 //! assert_eq!(pool.submit(job(1), 0), first);

@@ -2,20 +2,23 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::{ClientId, Ticket};
+use crate::{ClientId, Ticket, WorkerId};
 
 /// What a waiting request asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) ticket: Ticket,
     pub(crate) coefficient_max: u32,
     pub(crate) keys: bool,
+    /// The only workers that it may go to; empty allows all.
+    pub(crate) among: Box<[WorkerId]>,
 }
 
 impl Wish {
-    /// Whether a worker of this price and ability may serve it.
-    pub(crate) fn accepts(&self, coefficient: u32, keys: bool) -> bool {
-        coefficient <= self.coefficient_max && (keys || !self.keys)
+    /// Whether this worker, of this price and ability, may serve it.
+    pub(crate) fn accepts(&self, worker: WorkerId, coefficient: u32, keys: bool) -> bool {
+        let named = self.among.is_empty() || self.among.contains(&worker);
+        named && coefficient <= self.coefficient_max && (keys || !self.keys)
     }
 }
 
@@ -54,15 +57,16 @@ impl Line {
         self.len += 1;
     }
 
-    /// Takes the next request that a worker of this price and ability may serve.
+    /// Takes the next request that this worker, of this price and ability, may serve.
     ///
     /// Clients are asked in turn; within a client the oldest suitable request goes first, so one
     /// request with a low cap does not hold up those behind it.
-    pub(crate) fn pop(&mut self, coefficient: u32, keys: bool) -> Option<Ticket> {
+    pub(crate) fn pop(&mut self, worker: WorkerId, coefficient: u32, keys: bool) -> Option<Ticket> {
         for turn in 0..self.ring.len() {
             let client = *self.ring.get(turn)?;
             let waiting = self.wishes.get_mut(&client)?;
-            let Some(at) = waiting.iter().position(|wish| wish.accepts(coefficient, keys)) else {
+            let Some(at) = waiting.iter().position(|wish| wish.accepts(worker, coefficient, keys))
+            else {
                 continue;
             };
             let wish = waiting.remove(at)?;
@@ -102,11 +106,13 @@ mod tests {
     use super::*;
 
     fn wish(ticket: u64, cap: u32) -> Wish {
-        Wish { ticket: Ticket(ticket), coefficient_max: cap, keys: false }
+        Wish { ticket: Ticket(ticket), coefficient_max: cap, keys: false, among: Box::default() }
     }
 
     fn drain(line: &mut Line, coefficient: u32) -> Vec<u64> {
-        std::iter::from_fn(|| line.pop(coefficient, true)).map(|ticket| ticket.0).collect()
+        std::iter::from_fn(|| line.pop(WorkerId(1), coefficient, true))
+            .map(|ticket| ticket.0)
+            .collect()
     }
 
     #[test]
@@ -140,12 +146,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_for_named_workers_waits_for_one_of_them() {
+        let mut line = Line::default();
+        line.push(ClientId(1), Wish { among: [WorkerId(2)].into(), ..wish(1, 9) }, false);
+        line.push(ClientId(1), wish(2, 9), false);
+        assert_eq!(line.pop(WorkerId(1), 0, true), Some(Ticket(2)));
+        assert_eq!(line.pop(WorkerId(1), 0, true), None);
+        assert_eq!(line.pop(WorkerId(2), 0, true), Some(Ticket(1)));
+    }
+
+    #[test]
     fn keys_are_respected_and_removal_forgets_the_client() {
         let mut line = Line::default();
-        line.push(ClientId(1), Wish { ticket: Ticket(1), coefficient_max: 9, keys: true }, false);
-        assert_eq!(line.pop(0, false), None);
+        line.push(ClientId(1), Wish { keys: true, ..wish(1, 9) }, false);
+        assert_eq!(line.pop(WorkerId(1), 0, false), None);
         assert!(line.remove(ClientId(1), Ticket(1)));
         assert!(!line.remove(ClientId(1), Ticket(1)));
-        assert_eq!((line.len(), line.len_of(ClientId(1)), line.pop(0, true)), (0, 0, None));
+        assert_eq!(
+            (line.len(), line.len_of(ClientId(1)), line.pop(WorkerId(1), 0, true)),
+            (0, 0, None)
+        );
     }
 }

@@ -35,6 +35,8 @@ pub struct Job<'a> {
     pub coefficient_max: u32,
     /// Whether the worker must be able to take keys.
     pub keys: bool,
+    /// The only workers that it may go to; empty allows all.
+    pub among: &'a [WorkerId],
     /// When waiting ends.
     pub deadline_ms: u64,
     /// A request whose worker died under it: it goes before all others.

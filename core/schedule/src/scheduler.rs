@@ -260,7 +260,11 @@ impl Scheduler {
             return Placement::Refused(Refusal::UnknownModel);
         };
         let pool = &self.pools[at];
-        if let Some(worker) = pool.best(job.keys, job.coefficient_max)
+        let best = match job.among {
+            [] => pool.best(job.keys, job.coefficient_max),
+            _ => self.best_among(at, &job),
+        };
+        if let Some(worker) = best
             && !self.places.contains_key(&job.ticket)
         {
             let coefficient = self.assign(job.ticket, worker, now_ms);
@@ -274,7 +278,8 @@ impl Scheduler {
         }
         let position = if job.first { 0 } else { pool.line.len() };
         let (ticket, client, deadline_ms) = (job.ticket, job.client, job.deadline_ms);
-        let wish = Wish { ticket, coefficient_max: job.coefficient_max, keys: job.keys };
+        let (coefficient_max, among) = (job.coefficient_max, job.among.into());
+        let wish = Wish { ticket, coefficient_max, keys: job.keys, among };
         self.pools[at].line.push(client, wish, job.first);
         self.places.insert(ticket, Place::Waiting { pool: at, client, deadline_ms });
         self.deadlines.insert((deadline_ms, ticket));
@@ -384,12 +389,44 @@ impl Scheduler {
         Tally { workers: self.workers.len(), running, waiting }
     }
 
+    /// The free worker with the least expected wait among those that the request names, which are
+    /// few.
+    fn best_among(&self, pool: usize, job: &Job<'_>) -> Option<WorkerId> {
+        let suits = |worker: &Worker| {
+            worker.pool == pool
+                && worker.is_free
+                && worker.coefficient <= job.coefficient_max
+                && (worker.keys || !job.keys)
+        };
+        let named = job.among.iter().filter_map(|id| Some((*id, self.workers.get(id)?)));
+        named
+            .filter(|(_, worker)| suits(worker))
+            .min_by_key(|(_, worker)| {
+                (worker.pace.expected_us(worker.load()), worker.last_assigned)
+            })
+            .map(|(id, _)| id)
+    }
+
     /// Why nobody serves this request now; `None` means that it may wait.
     fn refusal(&self, pool: &Pool, job: &Job<'_>, now_ms: u64) -> Option<Refusal> {
         if pool.members.is_empty() {
             return Some(Refusal::NoConnections);
         }
-        let Some(cheapest) = pool.cheapest(job.keys) else {
+        let cheapest = match job.among {
+            [] => pool.cheapest(job.keys),
+            named => {
+                let here = |id: &&WorkerId| {
+                    self.workers.get(id).is_some_and(|w| self.pools[w.pool].name == pool.name)
+                };
+                if !named.iter().any(|id| here(&id)) {
+                    return Some(Refusal::NoConnections);
+                }
+                let ready = named.iter().filter(here).filter_map(|id| self.workers.get(id));
+                let ready = ready.filter(|worker| worker.enabled && (worker.keys || !job.keys));
+                ready.map(|worker| worker.coefficient).min()
+            }
+        };
+        let Some(cheapest) = cheapest else {
             return Some(Refusal::NoneReady);
         };
         if cheapest > job.coefficient_max {
@@ -504,7 +541,7 @@ impl Scheduler {
                 return;
             }
             let (pool, coefficient, keys) = (worker.pool, worker.coefficient, worker.keys);
-            let Some(ticket) = self.pools[pool].line.pop(coefficient, keys) else {
+            let Some(ticket) = self.pools[pool].line.pop(id, coefficient, keys) else {
                 return;
             };
             if let Some(Place::Waiting { deadline_ms, .. }) = self.places.remove(&ticket) {

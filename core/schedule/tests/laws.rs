@@ -22,7 +22,7 @@ enum Step {
     Leave { worker: u64 },
     Enable { worker: u64, on: bool },
     Price { worker: u64, coefficient: u32 },
-    Submit { client: u64, model: usize, cap: u32, keys: bool, patience_ms: u64 },
+    Submit { client: u64, model: usize, cap: u32, keys: bool, only: Option<u64>, patience_ms: u64 },
     Finish { nth: usize, outcome: u8 },
     Cancel { nth: usize },
     Wait { ms: u64 },
@@ -37,13 +37,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         slots,
         keys,
     };
-    let submit = |(client, model, cap, keys, patience_ms)| Step::Submit {
+    let submit = |(client, model, cap, keys, only, patience_ms)| Step::Submit {
         client,
         model,
         cap,
         keys,
+        only,
         patience_ms,
     };
+    let only = prop::option::weighted(0.3, 0u64..9);
     let rarely = prop::bool::weighted(0.3);
     let mostly = prop::bool::weighted(0.8);
     let step = prop_oneof![
@@ -51,7 +53,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => worker.clone().prop_map(|worker| Step::Leave { worker }),
         3 => (worker.clone(), mostly).prop_map(|(worker, on)| Step::Enable { worker, on }),
         1 => (worker, 0u32..5).prop_map(|(worker, coefficient)| Step::Price { worker, coefficient }),
-        8 => (0u64..4, 0usize..3, 0u32..5, rarely, 0u64..5_000).prop_map(submit),
+        8 => (0u64..4, 0usize..3, 0u32..5, rarely, only, 0u64..5_000).prop_map(submit),
         5 => (0usize..8, 0u8..12).prop_map(|(nth, outcome)| Step::Finish { nth, outcome }),
         1 => (0usize..8).prop_map(|nth| Step::Cancel { nth }),
         3 => (0u64..3_000).prop_map(|ms| Step::Wait { ms }),
@@ -74,6 +76,8 @@ struct PlainJob {
     model: usize,
     cap: u32,
     keys: bool,
+    /// The only worker that it may go to.
+    only: Option<u64>,
     deadline_ms: u64,
 }
 
@@ -94,8 +98,9 @@ impl Oracle {
         self.running.values().filter(|at| **at == worker).count() as u32
     }
 
-    fn suits(worker: &PlainWorker, job: &PlainJob) -> bool {
+    fn suits(id: u64, worker: &PlainWorker, job: &PlainJob) -> bool {
         worker.model == job.model
+            && job.only.is_none_or(|only| only == id)
             && worker.enabled
             && worker.coefficient <= job.cap
             && (worker.keys || !job.keys)
@@ -105,7 +110,7 @@ impl Oracle {
     fn candidates(&self, pool: &Scheduler, job: &PlainJob) -> Vec<u64> {
         let free = |id: u64, w: &PlainWorker| {
             let cooling = pool.offer(WorkerId(id), self.now_ms).is_some_and(|offer| offer.cooling);
-            Self::suits(w, job) && self.load(id) < w.slots && !cooling
+            Self::suits(id, w, job) && self.load(id) < w.slots && !cooling
         };
         self.workers.iter().filter(|(id, w)| free(**id, w)).map(|(id, _)| *id).collect()
     }
@@ -114,7 +119,9 @@ impl Oracle {
         if !self.seen.contains(&job.model) {
             return Some(Refusal::UnknownModel);
         }
-        let members: Vec<_> = self.workers.values().filter(|w| w.model == job.model).collect();
+        let named = |id: u64| job.only.is_none_or(|only| only == id);
+        let of_model = self.workers.iter().filter(|(_, w)| w.model == job.model);
+        let members: Vec<_> = of_model.filter(|(id, _)| named(**id)).map(|(_, w)| w).collect();
         if members.is_empty() {
             return Some(Refusal::NoConnections);
         }
@@ -140,7 +147,7 @@ impl Oracle {
 
     fn assigned(&mut self, ticket: u64, worker: u64) {
         let (job, at) = (self.jobs[&ticket], self.workers[&worker]);
-        assert!(Self::suits(&at, &job), "{ticket} does not suit {worker}");
+        assert!(Self::suits(worker, &at, &job), "{ticket} does not suit {worker}");
         assert!(self.load(worker) < at.slots, "worker {worker} is over its limit");
         self.waiting.remove(&ticket);
         self.running.insert(ticket, worker);
@@ -223,11 +230,11 @@ fn play(pool: &mut Scheduler, plain: &mut Oracle, step: Step) {
                 w.coefficient = coefficient;
             }
         }
-        Step::Submit { client, model, cap, keys, patience_ms } => {
+        Step::Submit { client, model, cap, keys, only, patience_ms } => {
             submit(
                 pool,
                 plain,
-                PlainJob { client, model, cap, keys, deadline_ms: now + patience_ms },
+                PlainJob { client, model, cap, keys, only, deadline_ms: now + patience_ms },
             );
         }
         Step::Finish { nth, outcome: code } => {
@@ -272,12 +279,14 @@ fn submit(pool: &mut Scheduler, plain: &mut Oracle, job: PlainJob) {
     plain.next += 1;
     let free = plain.candidates(pool, &job);
     let refusal = plain.refusal(&job);
+    let among: Vec<WorkerId> = job.only.map(WorkerId).into_iter().collect();
     let asked = Job {
         ticket: Ticket(ticket),
         client: ClientId(job.client),
         model: MODELS[job.model],
         coefficient_max: job.cap,
         keys: job.keys,
+        among: &among,
         deadline_ms: job.deadline_ms,
         first: false,
     };
@@ -338,6 +347,7 @@ fn job(ticket: u64, client: u64) -> Job<'static> {
         model: "m",
         coefficient_max: 4000,
         keys: false,
+        among: &[],
         deadline_ms: 60_000,
         first: false,
     }
@@ -428,6 +438,7 @@ fn the_line_is_as_long_as_its_slots_allow() {
         model: "m",
         coefficient_max: 4_000,
         keys: false,
+        among: &[],
         deadline_ms: 60_000,
         first,
     };

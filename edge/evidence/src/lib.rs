@@ -3,6 +3,8 @@
 //! [`EvidenceProvider`] is what a node asks for evidence about itself; [`QuoteSubject`] is
 //! everything it can ask for.
 
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod collateral;
 #[cfg(feature = "dangerous-fake-evidence")]
 pub mod fake;

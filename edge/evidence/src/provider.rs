@@ -50,6 +50,8 @@ pub struct TeeEvidence {
     pub sev_report: Option<Vec<u8>>,
     /// VCEK certificate in PEM.
     pub sev_vcek_pem: Option<Vec<u8>>,
+    /// Runtime data of Azure's paravisor, which the report names in place of the subject.
+    pub runtime_data: Option<Vec<u8>>,
 }
 
 impl TeeEvidence {
@@ -84,6 +86,7 @@ impl TeeEvidence {
             sev_report_data,
             sev_report: self.sev_report.clone(),
             sev_vcek_pem: self.sev_vcek_pem.clone(),
+            runtime_data: self.runtime_data.clone(),
             binding: Binding::CertificateKey,
             ..PeerEvidence::new(*public_key)
         }
@@ -148,6 +151,7 @@ fn offer_of(evidence: TeeEvidence, gpu: Option<GpuEvidence>, event_log: Option<V
         sev_vcek_pem: evidence.sev_vcek_pem,
         gpu,
         event_log,
+        runtime_data: evidence.runtime_data,
         ..Offer::default()
     }
 }

@@ -9,13 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use cocoon_attest::snp::SnpProduct;
+use cocoon_attest::tdx::EventLog;
 use cocoon_attest::{ClaimKind, Digest48, Finding, Outcome, certificate_report_data, verify};
-use cocoon_evidence::linux::{ConfigfsTsm, EXTEND_PATH, TsmFiles, extend_rtmr3};
+use cocoon_evidence::linux::{
+    ConfigfsTsm, EXTEND_PATH, TsmFiles, extend_rtmr3, is_measured, measure_gpu,
+};
 use cocoon_evidence::sim::{DevPki, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceFault, EvidenceProvider, QuoteSubject, TeeKind};
 
 const NOW_S: u64 = 1_795_262_400;
 const KEY: [u8; 32] = [0x42; 32];
+const LOG: &str = "/log/events";
 
 static PKI: LazyLock<Arc<DevPki>> =
     LazyLock::new(|| Arc::new(DevPki::generate(NOW_S).expect("keys can be drawn")));
@@ -37,13 +41,15 @@ struct FakeKernel {
     trouble: Trouble,
     entries: Mutex<HashMap<PathBuf, (u64, Vec<u8>)>>,
     extended: Mutex<Vec<Vec<u8>>>,
+    log: Mutex<Option<Vec<u8>>>,
 }
 
 impl FakeKernel {
     fn new(snp: Option<SnpProduct>, trouble: Trouble) -> Self {
         let form = SimulatedPlatformForm { snp, ..SimulatedPlatformForm::default() };
         let platform = SimulatedPlatform::boot(Arc::clone(&PKI), form).unwrap();
-        Self { platform, trouble, entries: Mutex::default(), extended: Mutex::default() }
+        let (entries, extended, log) = Default::default();
+        Self { platform, trouble, entries, extended, log }
     }
 
     /// The simulated TEE takes typed subjects only, so the kernel knows one key.
@@ -80,6 +86,10 @@ impl TsmFiles for FakeKernel {
             self.extended.lock().unwrap().push(bytes.to_vec());
             return Ok(());
         }
+        if attribute == Path::new(LOG) {
+            *self.log.lock().unwrap() = Some(bytes.to_vec());
+            return Ok(());
+        }
         let mut entries = self.entries.lock().unwrap();
         let entry = entries.get_mut(attribute.parent().unwrap()).unwrap();
         assert_eq!(attribute.file_name().unwrap(), "inblob");
@@ -89,6 +99,9 @@ impl TsmFiles for FakeKernel {
     }
 
     fn read(&self, attribute: &Path) -> io::Result<Vec<u8>> {
+        if attribute == Path::new(LOG) {
+            return self.log.lock().unwrap().clone().ok_or(io::ErrorKind::NotFound.into());
+        }
         let entries = self.entries.lock().unwrap();
         let Some(entry) = entries.get(attribute.parent().unwrap()) else {
             return Err(io::ErrorKind::NotFound.into());
@@ -113,7 +126,7 @@ impl TsmFiles for FakeKernel {
 }
 
 fn provider(kernel: &Arc<FakeKernel>) -> ConfigfsTsm<Arc<FakeKernel>> {
-    ConfigfsTsm::with_files(Arc::clone(kernel), "/report".into(), "/log".into()).unwrap()
+    ConfigfsTsm::with_files(Arc::clone(kernel), "/report".into(), LOG.into()).unwrap()
 }
 
 #[test]
@@ -165,6 +178,34 @@ fn runtime_events_are_extended_by_their_digest() {
     extend_rtmr3(&kernel, Path::new(EXTEND_PATH), "cocoon:tdx_inited").unwrap();
     let expected = Digest48::sha384(&[b"cocoon:tdx_inited"]).0.to_vec();
     assert_eq!(*kernel.extended.lock().unwrap(), [expected]);
+}
+
+#[test]
+fn a_gpu_is_measured_once_and_before_the_image_is_set_up() {
+    let kernel = Arc::new(FakeKernel::new(None, Trouble::None));
+    let places = (Path::new(EXTEND_PATH), Path::new(LOG));
+    let form = SimulatedPlatformForm { gpu_nonce: Some([3; 32]), ..Default::default() };
+    let gpu = SimulatedPlatform::boot(Arc::clone(&PKI), form).unwrap().gpu().unwrap();
+    *kernel.log.lock().unwrap() = Some(b"cocoon:spec.tree=aa".to_vec());
+    let spec = Digest48::sha384(&[b"cocoon:spec.tree=aa"]);
+    measure_gpu(&kernel, places, &gpu).unwrap();
+    let log = provider(&kernel).event_log().unwrap();
+    assert!(is_measured(&log, &gpu));
+    // The register that the processor holds is the one that a verifier replays.
+    let mut register = Digest48::sha384(&[&Digest48::ZERO.0, &spec.0]);
+    for digest in kernel.extended.lock().unwrap().iter() {
+        register = Digest48::sha384(&[&register.0, digest]);
+    }
+    assert_eq!(EventLog::read(&log).unwrap().register(), register);
+    // Once, and never behind the start of the workload.
+    let again = measure_gpu(&kernel, places, &gpu).unwrap_err();
+    assert!(matches!(again, EvidenceFault::Gpu { .. }), "{again}");
+    let late = b"cocoon:spec.tree=aa\ncocoon:tdx_inited\n".to_vec();
+    *kernel.log.lock().unwrap() = Some(late.clone());
+    assert!(measure_gpu(&kernel, places, &gpu).is_err());
+    assert_eq!(kernel.extended.lock().unwrap().len(), 1);
+    let behind = [late, format!("cocoon:gpu={}", gpu.digest()).into_bytes()].concat();
+    assert!(!is_measured(&behind, &gpu));
 }
 
 #[test]

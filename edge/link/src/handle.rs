@@ -90,6 +90,15 @@ impl LinkHandle {
         self.conn
     }
 
+    /// Whether a message of this length could be sent at all: asked where another message has to go
+    /// out before it.
+    ///
+    /// # Errors
+    /// [`SendFault::TooLong`]: fail the request.
+    pub fn check_len(&self, len: usize) -> Result<(), SendFault> {
+        fits(len)
+    }
+
     /// Sends a one-way message: the bytes of one boxed TL object.
     ///
     /// # Errors

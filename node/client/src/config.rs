@@ -60,6 +60,8 @@ pub struct ClientConfig {
     pub journal_bytes_max: u64,
     /// Receipts of answers that are kept, the newest; 0 keeps none.
     pub receipts_max: u32,
+    /// How long a worker's verdict counts for requests that demand some, seconds.
+    pub verdict_life_s: u32,
     /// Longest wait for a proxy, milliseconds, when none is connected as a request comes.
     pub proxy_wait_ms: u64,
 }
@@ -88,6 +90,7 @@ impl Default for ClientConfig {
             data_dir: PathBuf::from("cocoon-client"),
             journal_bytes_max: 64 << 20,
             receipts_max: 10_000,
+            verdict_life_s: 300,
             proxy_wait_ms: 3_000,
         }
     }

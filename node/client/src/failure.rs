@@ -1,6 +1,6 @@
 //! From a node's words to a reason that a user understands.
 
-use cocoon_gateway::UpstreamError;
+use cocoon_gateway::{InferenceRequest, UpstreamError};
 use cocoon_role_client::Refused;
 use cocoon_units::{Coefficient, Nanoton};
 use std::time::Duration;
@@ -20,6 +20,14 @@ pub(crate) struct Asked {
     pub(crate) timeout: Duration,
     /// Price of a token, to tell balances in TON.
     pub(crate) price: Nanoton,
+}
+
+impl Asked {
+    /// What is known of this request, at the network's price of a token.
+    pub(crate) fn of(request: &InferenceRequest, price: Nanoton) -> Self {
+        let (max_coefficient, timeout) = (request.max_coefficient, request.timeout);
+        Self { model: request.model.clone(), max_coefficient, timeout, price }
+    }
 }
 
 /// Reads code and text of proxies and workers of both lines (protocol notes, wire 3.6, 3.8, 4.5).

@@ -15,10 +15,12 @@ mod operator;
 mod proof;
 mod receipt_store;
 mod receipts;
+mod registry;
 mod requests;
 mod simple;
 mod status;
 mod turn;
+mod vet;
 
 pub use config::{Checked, ClientConfig};
 pub use fault::NetworkFault;

@@ -12,9 +12,9 @@ use cocoon_gateway::{
 };
 use cocoon_host::peers::Presence;
 use cocoon_host::{BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network};
-use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
-use cocoon_proof::{Body, RootView};
-use cocoon_role_client::{Ask, Identity};
+use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links};
+use cocoon_proof::Body;
+use cocoon_role_client::Ask;
 use cocoon_settle::SettleRecord;
 use cocoon_units::{ImageHash, RequestId};
 use std::collections::{BTreeSet, HashSet};
@@ -26,6 +26,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{Checked, ClientConfig};
+use crate::demands::Demands;
 use crate::failure::{Asked, REFUSED_BY_WORKER};
 use crate::fault::NetworkFault;
 use crate::funds::{Desk, Funds, Parts};
@@ -33,8 +34,10 @@ use crate::ground::{Ground, Journal};
 use crate::proof::{Proofs, root_view};
 use crate::receipt_store::ReceiptStore;
 use crate::receipts::Expected;
+use crate::registry::{dial, identity, images};
 use crate::requests::{HeadSender, Request, Requests};
 use crate::turn::{After, Counts, State};
+use crate::vet::Chosen;
 
 /// Events taken in one turn of the loop.
 const BATCH: usize = 256;
@@ -63,9 +66,10 @@ pub(crate) struct Shared {
     /// Ends the loop; asked for when nobody needs the network any more.
     ending: Stop,
     state: Mutex<State>,
-    ready: Notify,
-    proxy_wait: Duration,
-    tee_kind: &'static str,
+    pub(crate) ready: Notify,
+    pub(crate) proxy_wait: Duration,
+    pub(crate) tee_kind: &'static str,
+    pub(crate) verdict_life_ms: u64,
     links: Links,
     /// Something that concerns the money on chain happened.
     pub(crate) money: Notify,
@@ -189,6 +193,7 @@ impl Network {
             receipts,
             asked: Default::default(),
             vouching: Vec::new(),
+            vetted: Default::default(),
             unreachable: Default::default(),
         };
         let shared = Arc::new(Shared {
@@ -197,6 +202,7 @@ impl Network {
             ready: Notify::new(),
             proxy_wait: Duration::from_millis(config.proxy_wait_ms),
             tee_kind: config.evidence.tee_kind(),
+            verdict_life_ms: u64::from(config.verdict_life_s).saturating_mul(1_000),
             links,
             money: Notify::new(),
             durable: watch::Sender::new(0),
@@ -226,6 +232,7 @@ impl Network {
         &self,
         id: RequestId,
         request: &InferenceRequest,
+        chosen: Option<&Chosen>,
         head: HeadSender,
     ) -> Result<(), Submitted> {
         // Hashed before the lock is taken: bodies may be long.
@@ -235,9 +242,8 @@ impl Network {
         if let Some(away) = state.funds.away {
             return Err(Submitted::ChainAway(away));
         }
-        let Some((conn, proxy)) = state.ready_proxy(&request.model, now_ms) else {
-            return Err(Submitted::NoProxy(head));
-        };
+        let found = state.proxy_of(&request.model, chosen, id, now_ms);
+        let Some((conn, proxy, named)) = found else { return Err(Submitted::NoProxy(head)) };
         let mut headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let carries = proxy.session.carries_receipts();
@@ -263,21 +269,21 @@ impl Network {
         };
         let message = proxy.session.ask(&state.identity, &ask);
         let measurement = proxy.measurement.clone();
-        match proxy.link.message(message) {
+        // Names go out directly before their request, or not at all; a connection that breaks between
+        // them takes both away.
+        let fits = proxy.link.check_len(message.len());
+        let sent = fits.and_then(|()| named.map_or(Ok(()), |named| proxy.link.message(named)));
+        match sent.and_then(|()| proxy.link.message(message)) {
             Ok(()) => {}
             Err(cocoon_link::SendFault::TooLong { .. }) => return Err(Submitted::TooLong),
             Err(_) => return Err(Submitted::NoProxy(head)),
         }
-        let asked = Asked {
-            model: request.model.clone(),
-            max_coefficient: request.max_coefficient,
-            timeout: request.timeout,
-            price: state.prices.price_per_token,
-        };
+        let asked = Asked::of(request, state.prices.price_per_token);
         state.counts.asked += 1;
+        let root = state.identity.root.hash;
+        let demanded = request.wishes.receipt || chosen.is_some();
         let expected = carries.then(|| {
-            let root = state.identity.root.hash;
-            Expected::new(nonce, root, body, request.wishes.receipt)
+            Expected::new(nonce, root, body, demanded).signed_by(chosen.map(|c| c.keys.clone()))
         });
         state.requests.insert(
             id,
@@ -296,11 +302,19 @@ impl Network {
     }
 
     /// Sends the request and waits for the head of its answer.
-    async fn attempt(&self, request: &InferenceRequest) -> Result<InferenceStream, UpstreamError> {
+    async fn attempt(
+        &self,
+        request: &InferenceRequest,
+        demands: Option<&Demands>,
+    ) -> Result<InferenceStream, UpstreamError> {
+        let chosen = match demands {
+            None => None,
+            Some(demands) => Some(self.shared.choose(demands, &request.model).await?),
+        };
         let id = RequestId(clock::random());
         let (sender, head) = oneshot::channel();
         let mut guard = CancelOnDrop { shared: &self.shared, id: Some(id) };
-        self.submit_in_time(id, request, sender).await?;
+        self.submit_in_time(id, request, chosen.as_ref(), sender).await?;
         let answer = head.await.unwrap_or(Err(UpstreamError::ProxyLost));
         // From here on the stream's own end cancels.
         guard.id = None;
@@ -312,13 +326,14 @@ impl Network {
         &self,
         id: RequestId,
         request: &InferenceRequest,
+        chosen: Option<&Chosen>,
         mut head: HeadSender,
     ) -> Result<(), UpstreamError> {
         let deadline = tokio::time::Instant::now() + self.shared.proxy_wait.min(request.timeout);
         loop {
             // Armed before the look, so that no readiness between look and wait is missed.
             let ready = self.shared.ready.notified();
-            head = match self.submit(id, request, head) {
+            head = match self.submit(id, request, chosen, head) {
                 Ok(()) => return Ok(()),
                 Err(Submitted::NoProxy(head)) => head,
                 Err(Submitted::ChainAway(away)) => {
@@ -366,10 +381,10 @@ impl Drop for CancelOnDrop<'_> {
 impl Upstream for Network {
     async fn run(&self, mut request: InferenceRequest) -> Result<InferenceStream, UpstreamError> {
         let deadline = tokio::time::Instant::now() + self.shared.proxy_wait.min(request.timeout);
-        crate::demands::check(&request.wishes, self.shared.tee_kind)?;
+        let demands = Demands::read(&request.wishes)?;
         let mut adapted = false;
         loop {
-            let answer = self.attempt(&request).await;
+            let answer = self.attempt(&request, demands.as_ref()).await;
             match &answer {
                 // Workers come back to a proxy one after the other.
                 Err(UpstreamError::UnknownModel { .. } | UpstreamError::NoWorker { .. })
@@ -556,37 +571,4 @@ async fn run(shared: Arc<Shared>, inputs: Inputs, stop: Stop) {
     // Events that still come are dropped with their channel.
     drop(events);
     links.close().await;
-}
-
-fn dial(dialer: &Dialer, root: &RootState, connections: usize) -> Vec<KeptLink> {
-    let mut endpoints: Vec<(u32, SocketAddr)> = root
-        .endpoints()
-        .map(|(seqno, endpoint)| (seqno, SocketAddr::V4(endpoint.clients)))
-        .collect();
-    // A random start spreads clients over proxies.
-    let start = usize::from_le_bytes(clock::random()).checked_rem(endpoints.len());
-    endpoints.rotate_left(start.unwrap_or(0));
-    endpoints
-        .into_iter()
-        .take(connections)
-        .map(|(seqno, target)| dialer.keep(target, Tag(seqno.into())))
-        .collect()
-}
-
-fn images(root: &RootState) -> BTreeSet<ImageHash> {
-    root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect()
-}
-
-fn identity(config: &ClientConfig, checked: Checked, root: RootState) -> Identity {
-    let check = config.check_proxy_images || !config.is_test;
-    Identity {
-        wallet: checked.wallet,
-        secret: checked.secret,
-        is_test: config.is_test,
-        is_testnet: config.is_testnet,
-        root: checked.root,
-        root_version: i32::try_from(root.version).unwrap_or(i32::MAX),
-        proxy_images: check.then(|| images(&root)),
-        network: root.network,
-    }
 }

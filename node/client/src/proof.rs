@@ -13,7 +13,7 @@ use cocoon_role_client::ReportQuestion;
 use cocoon_wire::{cocoon, tl};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 
 use crate::network::Shared;
@@ -34,6 +34,7 @@ pub(crate) struct Proofs {
     presence: Presence,
     root: Mutex<RootView>,
     bundles: Semaphore,
+    vetting: Semaphore,
 }
 
 /// A key that no report vouches for yet.
@@ -46,12 +47,23 @@ pub(crate) struct Unvouched {
 
 impl Proofs {
     pub(crate) fn new(presence: Presence, root: RootView) -> Self {
-        Self { presence, root: Mutex::new(root), bundles: Semaphore::new(BUNDLES_AT_ONCE) }
+        let (bundles, vetting) = (Semaphore::new(BUNDLES_AT_ONCE), Semaphore::new(1));
+        Self { presence, root: Mutex::new(root), bundles, vetting }
     }
 
     /// The registry changed.
     pub(crate) fn adopt(&self, root: RootView) {
         *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
+    }
+
+    /// The turn of whoever asks workers for the sake of a request.
+    pub(crate) async fn vetting(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.vetting.acquire().await.ok()
+    }
+
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// The registry as it is believed now.
@@ -70,7 +82,7 @@ struct Found {
 
 impl Shared {
     /// Asks a proxy by name; the answer is the boxed object.
-    async fn question(
+    pub(crate) async fn question(
         self: &Arc<Self>,
         conn: ConnId,
         question: ReportQuestion,
@@ -84,7 +96,7 @@ impl Shared {
     }
 
     /// Asks a worker for its report. Nothing in it has been checked.
-    async fn report(
+    pub(crate) async fn report(
         self: &Arc<Self>,
         conn: ConnId,
         worker: i64,

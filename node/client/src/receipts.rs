@@ -10,6 +10,8 @@ use sha2::{Digest as _, Sha256};
 pub(crate) struct Expected {
     /// The user demands one.
     demanded: bool,
+    /// Keys that may sign it, where only some workers may answer.
+    keys: Option<Vec<Digest32>>,
     nonce: Digest32,
     root_contract: Digest32,
     request: Body,
@@ -33,6 +35,7 @@ impl Expected {
     pub(crate) fn new(nonce: [u8; 32], root: [u8; 32], request: Body, demanded: bool) -> Self {
         Self {
             demanded,
+            keys: None,
             nonce: Digest32::from(nonce),
             root_contract: Digest32::from(root),
             request,
@@ -40,6 +43,11 @@ impl Expected {
             answer_len: 0,
             got: None,
         }
+    }
+
+    /// Only these keys may have signed it; nothing allows every key.
+    pub(crate) fn signed_by(self, keys: Option<Vec<Digest32>>) -> Self {
+        Self { keys, ..self }
     }
 
     /// Bytes of the answer came.
@@ -80,6 +88,10 @@ impl Expected {
             }
             if said.root_contract != self.root_contract {
                 return differs("network");
+            }
+            if self.keys.as_ref().is_some_and(|keys| !keys.contains(&said.receipt_key)) {
+                let why = "it is signed by a worker whose evidence was not checked";
+                return Err(why.to_owned());
             }
             Ok(Received { conn, worker, receipt })
         }))

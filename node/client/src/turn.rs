@@ -24,6 +24,7 @@ use crate::offers;
 use crate::proof::{AnswerSender, ShownProxy, Unvouched};
 use crate::receipt_store::ReceiptStore;
 use crate::requests::{Left, Requests};
+use crate::vet::Vetted;
 
 /// How old the list of models may be before the proxies are asked again.
 const MODELS_EVERY_MS: u64 = 2_000;
@@ -78,6 +79,8 @@ pub(crate) struct State {
     pub(crate) asked: HashMap<(ConnId, i64), AnswerSender>,
     /// Keys of receipts whose reports are being fetched.
     pub(crate) vouching: Vec<Digest32>,
+    /// What is known of the machines at each connection; gone with it.
+    pub(crate) vetted: HashMap<ConnId, Vetted>,
     /// Why proxies cannot be reached, by address; few, since few are dialled.
     pub(crate) unreachable: BTreeMap<SocketAddr, String>,
 }
@@ -102,11 +105,17 @@ pub(crate) struct After {
     pub(crate) unvouched: Vec<Unvouched>,
 }
 
+impl Proxy {
+    /// Whether requests may go there now.
+    pub(crate) fn takes(&self, now_ms: u64) -> bool {
+        self.session.is_ready() && self.away_until_ms <= now_ms
+    }
+}
+
 impl State {
     /// The proxy that new requests go to: ready, and one that serves the model if there is one.
     pub(crate) fn ready_proxy(&self, model: &str, now_ms: u64) -> Option<(ConnId, &Proxy)> {
-        let takes = |proxy: &Proxy| proxy.session.is_ready() && proxy.away_until_ms <= now_ms;
-        let ready = || self.proxies.iter().filter(|(_, proxy)| takes(proxy));
+        let ready = || self.proxies.iter().filter(|(_, proxy)| proxy.takes(now_ms));
         let serves = |proxy: &Proxy| {
             proxy.models.iter().any(|known| known.name == model && !known.workers.is_empty())
         };
@@ -169,6 +178,7 @@ impl State {
             Event::Closed(fault) => {
                 tracing::info!(?conn, %fault, "proxy connection closed");
                 self.proxies.remove(&conn);
+                self.vetted.remove(&conn);
                 self.requests.lost(conn, &self.prices);
                 self.asked.retain(|(of, _), _| *of != conn);
             }
@@ -284,6 +294,7 @@ impl State {
             Err(fault) => {
                 self.counts.faults += 1;
                 tracing::warn!(?conn, %fault, "proxy connection ended by us");
+                self.vetted.remove(&conn);
                 if let Some(proxy) = self.proxies.remove(&conn) {
                     proxy.link.close();
                 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock;
-use crate::hardware::{self, Ahead, Fresh, HardwareConfig};
+use crate::hardware::{self, Ahead, BehindRouter, Fresh, HardwareConfig};
 
 /// Name of the simulated enclave that seals keys.
 const SEALER: &str = "cocoon sealer";
@@ -85,8 +85,12 @@ pub(crate) struct Trust {
     judge: Option<AttestedPeer>,
     /// Judges fresh evidence, the image too.
     fresh: Option<AttestedPeer>,
+    /// The rules for machines, also where every peer is admitted.
+    rules: Option<Policy>,
     keeper: Arc<dyn Keeper>,
     requires_fresh: bool,
+    /// Peers that the operator knows to stand behind routers.
+    behind_router: Arc<BehindRouter>,
     /// The machine that seals keys.
     sealer: Option<Arc<SimulatedPlatform>>,
 }
@@ -136,7 +140,9 @@ impl Trust {
                 image: Digest32::ZERO,
                 judge: None,
                 fresh: None,
+                rules: None,
                 requires_fresh: false,
+                behind_router: Arc::default(),
                 sealer: None,
                 keeper: Arc::new(Simulated { platforms: Vec::new(), current: RwLock::default() }),
             }),
@@ -205,7 +211,8 @@ impl Trust {
         };
         let keeper = Arc::new(Ahead::new(config.keeper()?));
         let trust = Self::judging(provider, image, policy, keeper)?;
-        Ok(Self { requires_fresh: config.fresh == Fresh::Require, ..trust })
+        let behind_router = Arc::new(BehindRouter::read(&config.behind_router)?);
+        Ok(Self { requires_fresh: config.fresh == Fresh::Require, behind_router, ..trust })
     }
 
     /// Admits only peers whose fresh evidence shows one of these images, which the root contract
@@ -230,10 +237,26 @@ impl Trust {
         keeper: Arc<dyn Keeper>,
     ) -> Result<Self, String> {
         let source = Arc::new(AtHand(Arc::clone(&keeper)));
+        let rules = Some(policy.clone());
         let judge = AttestedPeer::new(policy, source).map_err(|fault| fault.to_string())?;
         let fresh = Some(judge.clone());
         let judge = Some(judge);
-        Ok(Self { provider, image, judge, fresh, keeper, requires_fresh: true, sealer: None })
+        Ok(Self {
+            provider,
+            image,
+            judge,
+            fresh,
+            rules,
+            keeper,
+            requires_fresh: true,
+            behind_router: Arc::default(),
+            sealer: None,
+        })
+    }
+
+    /// The rules for machines; none where evidence is not looked at.
+    pub(crate) fn rules(&self) -> Option<Policy> {
+        self.rules.clone()
     }
 
     /// What peers with evidence are judged by.
@@ -253,6 +276,18 @@ impl Trust {
     /// able to.
     pub(crate) fn requires_fresh(&self) -> bool {
         self.requires_fresh
+    }
+
+    /// Peers that the operator knows to stand behind routers: they show the evidence of their
+    /// certificates alone.
+    pub(crate) fn behind_router(&self) -> &BehindRouter {
+        &self.behind_router
+    }
+
+    /// The same, knowing such peers.
+    #[cfg(test)]
+    pub(crate) fn naming(self, named: BehindRouter) -> Self {
+        Self { behind_router: Arc::new(named), ..self }
     }
 
     /// The same, admitting peers that never showed fresh evidence.
@@ -312,6 +347,10 @@ impl Trust {
         let evidence = provider
             .quote(QuoteSubject::CertificateKey(public_key))
             .map_err(|fault| fault.to_string())?;
+        if evidence.runtime_data.is_some() {
+            // A certificate has no place for them, and without them the report says nothing.
+            return Ok(OwnEvidence::None);
+        }
         match (evidence.tdx_quote, evidence.sev_report, evidence.sev_vcek_pem) {
             (Some(quote), None, None) => Ok(OwnEvidence::Tdx { quote }),
             (None, Some(report), Some(vcek_pem)) => Ok(OwnEvidence::Sev { report, vcek_pem }),

@@ -9,7 +9,7 @@ use cocoon_attest::{
 };
 use cocoon_link::{Facing, Guard, Judgement, Later};
 use cocoon_units::Address;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 
@@ -76,10 +76,14 @@ impl ServedModel {
     }
 }
 
-/// Peers that showed fresh evidence before, by key and by address: whoever takes the offer away
-/// from them is somebody in between.
+/// How long a peer is remembered as able to attest after it last did.
+const ABLE_LIFE_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Peers that showed fresh evidence before, by key and by address, and when they last did: whoever
+/// takes the offer away from them is somebody in between. What the operator says of a peer counts
+/// more (decision 13).
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Able(Arc<Mutex<BTreeSet<Vec<u8>>>>);
+pub(crate) struct Able(Arc<Mutex<BTreeMap<Vec<u8>, u64>>>);
 
 impl Able {
     fn names(facing: &Facing) -> impl Iterator<Item = Vec<u8>> {
@@ -88,18 +92,24 @@ impl Able {
         [key, address].into_iter().flatten()
     }
 
-    fn contains(&self, facing: &Facing) -> bool {
+    fn contains(&self, facing: &Facing, now_ms: u64) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::names(facing).any(|name| known.contains(&name))
+        let lately = |at_ms: &u64| now_ms < at_ms.saturating_add(ABLE_LIFE_MS);
+        Self::names(facing).any(|name| known.get(&name).is_some_and(lately))
     }
 
-    /// When it is full the least in order gives way, which says nothing about its age: whoever
-    /// wants to push a peer out has to pass verification thousands of times.
-    fn remember(&self, facing: &Facing) {
+    /// When it is full the one that was silent longest gives way: whoever wants to push a peer out
+    /// has to pass verification thousands of times meanwhile.
+    fn remember(&self, facing: &Facing, now_ms: u64) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(Self::names(facing));
+        known.extend(Self::names(facing).map(|name| (name, now_ms)));
+        if known.len() > ABLE_MAX {
+            known.retain(|_, at_ms| now_ms < at_ms.saturating_add(ABLE_LIFE_MS));
+        }
         while known.len() > ABLE_MAX {
-            known.pop_first();
+            let oldest = known.iter().min_by_key(|(_, at_ms)| **at_ms);
+            let Some(name) = oldest.map(|(name, _)| name.clone()) else { return };
+            known.remove(&name);
         }
     }
 }
@@ -131,9 +141,19 @@ impl ChannelGuard {
             // Clients prove nothing about their machines.
             ChannelRole::Client => Demand::Nothing,
             _ if self.trust.judge().is_none() => Demand::Nothing,
-            _ if self.trust.requires_fresh() || self.able.contains(facing) => Demand::Always,
+            // The operator knows that nobody there can.
+            _ if self.is_behind_router(facing) => Demand::IfAble,
+            _ if self.trust.requires_fresh() => Demand::Always,
+            _ if self.able.contains(facing, clock::steady_ms()) => Demand::Always,
             _ => Demand::IfAble,
         }
+    }
+
+    /// Whether the operator named this peer as one that stands behind a router of its own.
+    fn is_behind_router(&self, facing: &Facing) -> bool {
+        let named = self.trust.behind_router();
+        facing.dialled.is_some_and(|address| named.addresses.contains(&address))
+            || facing.identity.public_key.is_some_and(|key| named.keys.contains(&key))
     }
 
     /// Addresses at which peers may have reached this port. On loopback nobody translates them.
@@ -234,7 +254,7 @@ impl Guard for ChannelGuard {
                 if let Some(certificate) = &by_certificate {
                     same_machine(certificate, &verdict)?;
                 }
-                self.able.remember(facing);
+                self.able.remember(facing, clock::steady_ms());
                 (Arc::new(verdict), bundle)
             }
             None if self.demand(facing) == Demand::Always => {
@@ -278,6 +298,7 @@ fn unasked() -> Judgement {
 mod tests {
     use super::*;
     use crate::evidence::EvidenceConfig;
+    use crate::hardware::BehindRouter;
     use cocoon_link::PeerIdentity;
 
     #[test]
@@ -321,5 +342,64 @@ mod tests {
             assert_eq!(lax.begin(&again).0.demand, Demand::Always);
         }
         assert!(lax.settled(&facing(9, 9), "", None).is_ok());
+    }
+
+    #[test]
+    fn only_the_operator_lets_a_peer_go_behind_a_router() {
+        let roots = tempfile::tempdir().unwrap();
+        let evidence = EvidenceConfig::Simulated {
+            roots: roots.path().join("roots"),
+            image: "worker".to_owned(),
+            machine: 1,
+            gpu: false,
+            snp: false,
+            misbehave: None,
+            dangerous_unchecked_peers: false,
+        };
+        let by_address = BehindRouter::read(&["192.0.2.1:1".to_owned()]).unwrap();
+        let by_key = BehindRouter::read(&["02".repeat(32)]).unwrap();
+        let facing = |key, port: u16| Facing {
+            dialled: Some(([192, 0, 2, 1], port).into()),
+            reached: None,
+            identity: PeerIdentity::of_key([key; 32]),
+        };
+        for (named, other) in [(by_address, facing(2, 2)), (by_key, facing(3, 1))] {
+            let guard = ChannelGuard {
+                trust: Trust::new(&evidence).unwrap().naming(named),
+                subject: Subject::new(ChannelRole::Worker, true, Address::new(0, [5; 32]), [6; 32]),
+                own_key: [1; 32],
+                peer_role: ChannelRole::Proxy,
+                able: Able::default(),
+                quotes: Arc::new(Semaphore::new(1)),
+            };
+            // It was able, and others have to be, also those that share its key or its address.
+            guard.settled(&facing(2, 1), "", Some(unasked())).unwrap();
+            let known = guard.settled(&facing(2, 1), "", None).unwrap();
+            assert!(!known.is_fresh(), "the verdict says what is missing");
+            let refused = guard.settled(&other, "", None).unwrap_err();
+            assert_eq!(refused, HandshakeFault::Downgraded);
+        }
+        for wrong in ["here", "192.0.2.1", "zz"] {
+            assert!(BehindRouter::read(&[wrong.to_owned()]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_able_peers_is_bounded_and_forgets_the_silent_ones_first() {
+        let able = Able::default();
+        let peer = |number: u32| {
+            let [a, b, c, d] = number.to_be_bytes();
+            let mut key = [9; 32];
+            key[..4].copy_from_slice(&[a, b, c, d]);
+            Facing { dialled: None, reached: None, identity: PeerIdentity::of_key(key) }
+        };
+        for number in 0..ABLE_MAX as u32 + 3 {
+            able.remember(&peer(number), u64::from(number));
+        }
+        let now_ms = ABLE_MAX as u64 + 3;
+        assert_eq!(able.0.lock().unwrap().len(), ABLE_MAX);
+        assert!(!able.contains(&peer(2), now_ms) && able.contains(&peer(3), now_ms));
+        let over_ms = 3 + ABLE_LIFE_MS;
+        assert!(!able.contains(&peer(3), over_ms) && able.contains(&peer(4), over_ms));
     }
 }

@@ -3,15 +3,20 @@
 
 use cocoon_attest::gpu::{self, GpuEvidence};
 use cocoon_attest::{Collateral, CollateralNeed, Digest32, PeerEvidence, Policy};
-use cocoon_evidence::EvidenceProvider;
+use cocoon_evidence::azure::AzureVtpm;
 use cocoon_evidence::collateral::{
     AMD_KDS_URL, CollateralStore, INTEL_PCS_URL, KeptOnDisk, MakerServices, StoreLimits, WebHttp,
 };
 use cocoon_evidence::gpu::GpuProvider as _;
-use cocoon_evidence::linux::{ConfigfsTsm, Nvml, TdxDevice};
+use cocoon_evidence::linux::{
+    ConfigfsTsm, EVENT_LOG, EXTEND_PATH, KernelFiles, Nvml, TdxDevice, is_measured, measure_gpu,
+};
+use cocoon_evidence::{EvidenceProvider, TeeKind};
 use cocoon_link::Later;
 use cocoon_ratls::CollateralSource;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -34,6 +39,9 @@ pub enum Tee {
     ConfigfsTsm,
     /// The older TDX device, with the quoting service of the host.
     TdxDevice,
+    /// A confidential machine of Azure, by way of its vTPM. What it shows is bound to each connection,
+    /// but never shows an image: it is for looking, not for serving. Never run on Azure itself.
+    Azure,
     /// None: a client's machine, which verifies others and shows nothing itself.
     None,
 }
@@ -58,9 +66,16 @@ pub struct HardwareConfig {
     pub tee: Tee,
     /// Whether peers have to show fresh evidence.
     pub fresh: Fresh,
+    /// Peers that stand behind a router of their own, so that they cannot show fresh evidence:
+    /// addresses that this node dials (`ip:port`), and connection keys (64 hex digits) of those that
+    /// come to it. The evidence of their certificates is checked as ever.
+    pub behind_router: Vec<String>,
     /// Whether the machine has an NVIDIA GPU in confidential mode, which is checked at boot with a
     /// fresh nonce by the profiles of the policy. A machine whose GPU does not pass does not start.
     pub gpu: bool,
+    /// The GPU's evidence as the image's boot measured it (`cocoon measure-gpu`), which is shown instead
+    /// of a fresh one; empty asks the GPU at each start.
+    pub gpu_file: PathBuf,
     /// Intel's service for collateral, or a PCCS; without a path.
     pub intel_url: String,
     /// AMD's service for collateral, or a cache of it; without a path.
@@ -74,12 +89,41 @@ pub struct HardwareConfig {
     pub vcek_file: PathBuf,
 }
 
+/// Peers that are known to stand behind routers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BehindRouter {
+    /// That this node dials.
+    pub(crate) addresses: BTreeSet<SocketAddr>,
+    /// Of peers, wherever they are.
+    pub(crate) keys: BTreeSet<[u8; 32]>,
+}
+
+impl BehindRouter {
+    /// Reads the operator's list.
+    pub(crate) fn read(named: &[String]) -> Result<Self, String> {
+        let mut read = Self::default();
+        for text in named {
+            if let Ok(address) = text.parse() {
+                read.addresses.insert(address);
+            } else if let Ok(key) = Digest32::read("behind_router", text) {
+                read.keys.insert(key.0);
+            } else {
+                let reason = "neither ip:port nor a key of 64 hex digits";
+                return Err(format!("behind_router: {text:?} is {reason}"));
+            }
+        }
+        Ok(read)
+    }
+}
+
 impl Default for HardwareConfig {
     fn default() -> Self {
         Self {
             tee: Tee::Auto,
             fresh: Fresh::IfAble,
+            behind_router: Vec::new(),
             gpu: false,
+            gpu_file: PathBuf::new(),
             intel_url: INTEL_PCS_URL.to_owned(),
             amd_url: AMD_KDS_URL.to_owned(),
             collateral_dir: PathBuf::new(),
@@ -101,6 +145,7 @@ impl HardwareConfig {
             Tee::None => Ok(None),
             Tee::ConfigfsTsm => self.configfs(policy).map(Some),
             Tee::TdxDevice => self.tdx_device(policy).map(Some),
+            Tee::Azure => self.azure(policy).map(Some),
             Tee::Auto => match ConfigfsTsm::detect() {
                 Ok(_) => self.configfs(policy).map(Some),
                 Err(_) if device.exists() => self.tdx_device(policy).map(Some),
@@ -114,6 +159,17 @@ impl HardwareConfig {
 
     fn configfs(&self, policy: &Policy) -> Result<Arc<dyn EvidenceProvider>, String> {
         let mut found = ConfigfsTsm::detect().map_err(|fault| fault.to_string())?;
+        if let Some(pem) = self.vcek_pem()? {
+            found = found.with_vcek_pem(pem);
+        }
+        if let Some(gpu) = self.checked_gpu(policy)? {
+            found = found.with_gpu(gpu);
+        }
+        Ok(Arc::new(found))
+    }
+
+    fn azure(&self, policy: &Policy) -> Result<Arc<dyn EvidenceProvider>, String> {
+        let mut found = AzureVtpm::detect().map_err(|fault| fault.to_string())?;
         if let Some(pem) = self.vcek_pem()? {
             found = found.with_vcek_pem(pem);
         }
@@ -138,12 +194,73 @@ impl HardwareConfig {
         if !self.gpu {
             return Ok(None);
         }
+        if !self.gpu_file.as_os_str().is_empty() {
+            return self.measured_gpu(policy).map(Some);
+        }
         let nonce = clock::random();
         let evidence = Nvml.evidence(nonce).map_err(|fault| fault.to_string())?;
         let now_s = clock::now_ms() / 1000;
         gpu::check(&evidence, Some(&nonce), &policy.gpu, &policy.roots, now_s)
             .map_err(|bad| format!("the GPU of this machine: {bad}"))?;
         Ok(Some(evidence))
+    }
+
+    /// Kind and image hash of this machine's TEE, as a node would find them; none for a client's
+    /// machine. Blocks for as long as the machine takes.
+    ///
+    /// # Errors
+    /// The text says what is missing.
+    pub fn probe_tee(&self) -> Result<Option<(TeeKind, [u8; 32])>, String> {
+        let policy = self.policy()?;
+        let alone = Self { gpu: false, ..self.clone() };
+        let Some(provider) = alone.provider(&policy)? else { return Ok(None) };
+        Ok(Some((provider.kind(), image_of(&*provider)?.0)))
+    }
+
+    /// Whether the GPU passes the check that a node makes at boot; nothing when none is asked for.
+    /// Blocks for as long as the GPU takes.
+    #[must_use]
+    pub fn probe_gpu(&self) -> Option<Result<(), String>> {
+        let check = || self.checked_gpu(&self.policy()?).map(drop);
+        self.gpu.then(check)
+    }
+
+    /// Reads the evidence that the boot left, and holds it against the measured log. Its nonce was
+    /// compared when it was made.
+    fn measured_gpu(&self, policy: &Policy) -> Result<GpuEvidence, String> {
+        let fault = |reason: String| format!("gpu_file {}: {reason}", self.gpu_file.display());
+        let text = std::fs::read(&self.gpu_file).map_err(|source| fault(source.to_string()))?;
+        let evidence: GpuEvidence =
+            serde_json::from_slice(&text).map_err(|source| fault(source.to_string()))?;
+        let log = std::fs::read(EVENT_LOG).map_err(|source| format!("{EVENT_LOG}: {source}"))?;
+        if !is_measured(&log, &evidence) {
+            return Err(fault("it is not the one that this machine's boot measured".to_owned()));
+        }
+        let now_s = clock::now_ms() / 1000;
+        gpu::check(&evidence, None, &policy.gpu, &policy.roots, now_s)
+            .map_err(|bad| format!("the GPU of this machine: {bad}"))?;
+        Ok(evidence)
+    }
+
+    /// Asks the GPU with a fresh nonce, judges it as a peer would, extends its digest into RTMR3 and
+    /// the event log, and leaves the evidence in `gpu_file`. For the image's boot, before it is set
+    /// up; blocks for as long as the GPU takes. Gives the digest in hex.
+    ///
+    /// # Errors
+    /// The text says what failed. When the register was extended and the rest failed, boot again.
+    pub fn measure_gpu(&self) -> Result<String, String> {
+        let policy = self.policy()?;
+        let asked = Self { gpu: true, gpu_file: PathBuf::new(), ..self.clone() };
+        let evidence = asked.checked_gpu(&policy)?.ok_or("there is no GPU")?;
+        let text = serde_json::to_vec(&evidence).map_err(|fault| fault.to_string())?;
+        // A digest without its evidence would be of no use, and a second call must not spoil the file.
+        let fault = |fault: std::io::Error| format!("{}: {fault}", self.gpu_file.display());
+        let beside = self.gpu_file.with_extension("new");
+        std::fs::write(&beside, text).map_err(fault)?;
+        let places = (Path::new(EXTEND_PATH), Path::new(EVENT_LOG));
+        measure_gpu(&KernelFiles, places, &evidence).map_err(|fault| fault.to_string())?;
+        std::fs::rename(&beside, &self.gpu_file).map_err(fault)?;
+        Ok(evidence.digest().to_string())
     }
 
     fn vcek_pem(&self) -> Result<Option<Vec<u8>>, String> {

@@ -143,6 +143,12 @@ impl Presence {
         Witness::new(self.trust.provider().cloned(), own_key)
     }
 
+    /// The rules for machines, without the registry's lists; none where evidence is not looked at.
+    #[must_use]
+    pub fn rules(&self) -> Option<cocoon_attest::Policy> {
+        self.trust.rules()
+    }
+
     /// What is at hand to judge a machine's evidence with.
     #[must_use]
     pub fn collateral_of(&self, evidence: &PeerEvidence) -> Collateral {

@@ -1,6 +1,7 @@
 //! The key manager's configuration, and how the reference's own file becomes one.
 
-use cocoon_host::config::{ConfigFault, count, local_port};
+use cocoon_host::chain::ChainConfig;
+use cocoon_host::config::{ConfigFault, address, count, local_port};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
 use cocoon_wire::config::KeyStorageRunner;
@@ -22,6 +23,10 @@ pub struct KeyManagerConfig {
     pub work_bits: u8,
     /// Registry of a network without a chain: whose images may have keys.
     pub network_file: PathBuf,
+    /// The chain; without one the registry is `network_file`.
+    pub chain: ChainConfig,
+    /// On a chain: the root contract's address.
+    pub root: String,
     /// Test mode.
     pub is_test: bool,
     /// Whether peers' images must be in the registry; always on outside test mode.
@@ -46,6 +51,8 @@ impl Default for KeyManagerConfig {
             evidence: EvidenceConfig::None,
             work_bits: 20,
             network_file: PathBuf::new(),
+            chain: ChainConfig::default(),
+            root: String::new(),
             is_test: false,
             check_images: true,
             add_test_key: false,
@@ -87,7 +94,10 @@ impl KeyManagerConfig {
     pub fn check(&self) -> Result<(), ConfigFault> {
         let fault =
             |member, reason: &str| Err(ConfigFault::Member { member, reason: reason.to_owned() });
-        if self.network_file.as_os_str().is_empty() {
+        self.chain.check()?;
+        if self.chain.is_real() {
+            address("root", &self.root)?;
+        } else if self.network_file.as_os_str().is_empty() {
             return fault("network_file", "write the path of the network's registry file");
         }
         if !self.is_test && (!self.check_images || self.add_test_key) {

@@ -5,6 +5,7 @@
 
 mod config;
 mod pages;
+mod registry;
 mod serve;
 mod trail;
 

@@ -1,9 +1,10 @@
 //! The key manager's loop.
 
 use cocoon_contract::root::RootState;
+use cocoon_host::chain::RootFault;
 use cocoon_host::config::ConfigFault;
 use cocoon_host::peers::{Admit, Presence, Transport};
-use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys, network};
+use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys};
 use cocoon_link::{Event, LinkEvent, LinkHandle, LinkSettings, Links, Listener, PortLimits, Tag};
 use cocoon_role_keymgr::{
     Act, Asker, AuditEntry, ConnId, KeyManager, KeyPeer, KeyRecord, KeyRegistry, KeySettings,
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::KeyManagerConfig;
 use crate::pages::Pages;
+use crate::registry::{self, Registry};
 use crate::trail::{Trail, TrailFault};
 
 /// Events that may wait for the loop; beyond that, connections stop reading.
@@ -52,6 +54,12 @@ pub enum RunFault {
     /// The journal holds something this version does not know.
     #[error(transparent)]
     Record(#[from] RecordFault),
+    /// The root contract.
+    #[error(transparent)]
+    Root(#[from] RootFault),
+    /// The node was asked to stop before the chain answered; nothing is wrong.
+    #[error("the node was asked to stop before the chain answered")]
+    Stopped,
     /// The audit trail.
     #[error(transparent)]
     Trail(#[from] TrailFault),
@@ -105,7 +113,10 @@ impl Running {
 /// # Errors
 /// [`RunFault`] says what to correct.
 pub async fn run(config: &KeyManagerConfig, stop: &Stop) -> Result<(), RunFault> {
-    start(config, stop).await?.ended().await
+    match start(config, stop).await {
+        Err(RunFault::Stopped) => Ok(()),
+        started => started?.ended().await,
+    }
 }
 
 /// Starts a key manager; when this returns, peers can come in.
@@ -114,7 +125,9 @@ pub async fn run(config: &KeyManagerConfig, stop: &Stop) -> Result<(), RunFault>
 /// [`RunFault`] says what to correct; nothing runs then.
 pub async fn start(config: &KeyManagerConfig, stop: &Stop) -> Result<Running, RunFault> {
     config.check()?;
-    let root = network::load_pseudo(&config.network_file)?;
+    let Some(root) = registry::follow(config, stop).await? else {
+        return Err(RunFault::Stopped);
+    };
     let dir = &config.data_dir;
     let made = std::fs::create_dir_all(dir);
     made.map_err(|source| RunFault::DataDir { path: dir.display().to_string(), source })?;
@@ -122,7 +135,7 @@ pub async fn start(config: &KeyManagerConfig, stop: &Stop) -> Result<Running, Ru
     let presence = Presence::start(&tls_key, &config.evidence, stop).map_err(RunFault::Evidence)?;
     let trail = Trail::open(&dir.join("audit.log"))?;
     let mut out = Vec::new();
-    let (machine, books, disk) = open_books(config, &root, &presence, &mut out)?;
+    let (machine, books, disk) = open_books(config, &root.borrow().clone(), &presence, &mut out)?;
     let (events_in, events) = mpsc::channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), events_in);
     let entry = presence.entry(&config.transport, config.work_bits, admit(config));
@@ -138,7 +151,7 @@ pub async fn start(config: &KeyManagerConfig, stop: &Stop) -> Result<Running, Ru
     let address = port.address();
     tracing::info!(%address, ?http, "key manager listens");
     let held = VecDeque::new();
-    let mut node = Node { machine, books, trail, links: HashMap::new(), held, pages };
+    let mut node = Node { machine, books, trail, links: HashMap::new(), held, pages, root };
     node.perform(out)?;
     let stop = stop.clone();
     let task = tokio::spawn(async move {
@@ -176,7 +189,7 @@ async fn listen(
     Ok(Some(bound))
 }
 
-fn registry(root: &RootState) -> KeyRegistry {
+fn listed(root: &RootState) -> KeyRegistry {
     KeyRegistry {
         version: root.version,
         proxies: root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect(),
@@ -207,7 +220,7 @@ fn open_books(
         check: config.check_images,
     };
     let now_s = clock::now_ms() / 1000;
-    let mut machine = KeyManager::open(settings, registry(root), history, now_s, out)?;
+    let mut machine = KeyManager::open(settings, listed(root), history, now_s, out)?;
     let (books, disk) = opening.start(snapshot(&machine))?;
     if config.add_test_key {
         tracing::warn!("handing out the test key that everybody knows");
@@ -228,6 +241,7 @@ struct Node {
     /// Tickets of the journal, and up to which number they make durable.
     held: VecDeque<(u64, u64)>,
     pages: Pages,
+    root: Registry,
 }
 
 impl Node {
@@ -253,6 +267,10 @@ impl Node {
                     Some(BooksEvent::Failed(fault)) => return Err(fault.into()),
                     None => return Err(cocoon_journal::Fault::Stopped.into()),
                 },
+                Ok(()) = self.root.changed() => {
+                    let root = self.root.borrow_and_update().clone();
+                    self.machine.registry_changed(listed(&root));
+                }
                 _ = ticks.tick() => {
                     let fresh = Secret::new(clock::random());
                     self.machine.tick(clock::now_ms() / 1000, &fresh, &mut out);

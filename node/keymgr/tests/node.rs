@@ -38,17 +38,8 @@ impl Site {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let roots = dir.path().join("roots.json");
-        let listed = |image| ImageHash(simulated_image_hash(&roots, image).unwrap()).to_base64();
-        let network = serde_json::json!({
-            "@type": "rootConfig.pseudo",
-            "proxy_hashes": [listed("proxy")],
-            "worker_hashes": [listed("worker")],
-            "version": 3,
-            "params_version": 1,
-            "root_owner_address": Address::new(0, [3; 32]).to_string(),
-        });
         let network_file = dir.path().join("network.json");
-        std::fs::write(&network_file, network.to_string()).unwrap();
+        write_registry(&network_file, &roots, "proxy", 3);
         let config = KeyManagerConfig {
             listen: ANY_PORT,
             evidence: evidence(dir.path(), "key manager", 7),
@@ -83,6 +74,20 @@ impl Site {
     }
 }
 
+/// A registry that lists this image of proxies, and the image "worker".
+fn write_registry(path: &Path, roots: &Path, proxy: &str, version: u32) {
+    let listed = |image| ImageHash(simulated_image_hash(roots, image).unwrap()).to_base64();
+    let network = serde_json::json!({
+        "@type": "rootConfig.pseudo",
+        "proxy_hashes": [listed(proxy)],
+        "worker_hashes": [listed("worker")],
+        "version": version,
+        "params_version": 1,
+        "root_owner_address": Address::new(0, [3; 32]).to_string(),
+    });
+    std::fs::write(path, network.to_string()).unwrap();
+}
+
 fn evidence(dir: &Path, image: &str, machine: u64) -> EvidenceConfig {
     EvidenceConfig::Simulated {
         roots: dir.join("roots.json"),
@@ -110,6 +115,31 @@ async fn until_line(site: &Site, word: &str, count: usize) {
     while lines(site, word) < count {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_registry_counts_without_a_restart_and_an_older_one_never() {
+    within(async {
+        let site = Site::new();
+        let roots = site.dir.path().join("roots.json");
+        let file = site.config.network_file.clone();
+        let (running, stop) = site.start().await;
+        let at = KeyManagerAt { address: running.address, image_hash: site.image("key manager") };
+        let mut new = site.ask("new proxy", Role::Proxy, &at, &stop);
+        until_line(&site, "unknown proxy hash", 1).await;
+        // An older version and a broken file change nothing; the newer one is followed.
+        write_registry(&file, &roots, "new proxy", 2);
+        let waited = tokio::time::timeout(Duration::from_millis(1_500), new.changed()).await;
+        assert!(waited.is_err());
+        std::fs::write(&file, "{").unwrap();
+        write_registry(&file, &roots, "new proxy", 4);
+        assert_eq!(new.changed().await.len(), 1);
+        // Whoever is listed no more gets nothing.
+        let _old = site.ask("proxy", Role::Proxy, &at, &stop);
+        until_line(&site, "unknown proxy hash", 2).await;
+        end(running, &stop).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 use cocoon_host::chain::{ChainConfig, ROOT_NOTICE_S};
 use cocoon_host::config::{ConfigFault, address, count, local_port};
 use cocoon_host::evidence::EvidenceConfig;
+use cocoon_host::key_feed::KeyManagerAt;
 use cocoon_host::peers::Transport;
 use cocoon_settle::WorkerPolicy;
 use cocoon_units::{Address, Coefficient, ModelName, Secret};
@@ -65,6 +66,8 @@ pub struct WorkerConfig {
     pub http: Option<SocketAddr>,
     /// Word that admin pages ask for (`?access_hash=`); empty asks for none.
     pub http_access_hash: String,
+    /// Where keys of end-to-end encryption come from, besides proxies; none asks nobody.
+    pub key_manager: Option<KeyManagerAt>,
     /// Program that makes the model server serve another model, run with the full name as its only
     /// argument when a proxy's operator asks for it; empty refuses.
     pub change_model_script: PathBuf,
@@ -100,6 +103,7 @@ impl Default for WorkerConfig {
             data_dir: PathBuf::from("cocoon-worker"),
             http: Some(SocketAddr::from(([127, 0, 0, 1], 12_000))),
             http_access_hash: String::new(),
+            key_manager: None,
             change_model_script: PathBuf::new(),
             journal_bytes_max: 64 << 20,
             drain_s: 30,
@@ -157,6 +161,9 @@ impl WorkerConfig {
         if !self.chain.is_real() && self.network_file.as_os_str().is_empty() {
             let reason = "write the path of the network's registry file".to_owned();
             return Err(member("network_file", reason));
+        }
+        if let Some(at) = &self.key_manager {
+            at.image(self.is_test)?;
         }
         let model = ModelName::new(self.model.clone())
             .map_err(|fault| member("model", fault.to_string()))?;

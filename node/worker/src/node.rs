@@ -6,7 +6,8 @@ use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
 use cocoon_host::chain::{RootFault, WalletFault};
 use cocoon_host::config::ConfigFault;
-use cocoon_host::peers::Presence;
+use cocoon_host::key_feed::KeyFeed;
+use cocoon_host::peers::{Presence, Transport};
 use cocoon_host::{
     Books, BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network,
 };
@@ -14,7 +15,7 @@ use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links, Tag};
 use cocoon_proof::ReceiptKey;
 use cocoon_role_worker::Identity;
 use cocoon_settle::{SettleLog, SettleRecord};
-use cocoon_units::{Coefficient, ImageHash};
+use cocoon_units::{Coefficient, ImageHash, Role};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -118,6 +119,7 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
         return Err(no_proxies(config, &checked));
     }
 
+    let keys = ask_for_keys(config, &presence, stop)?;
     let (tell, told) = unbounded_channel();
     let checks = config.check_proxy_images || !config.is_test;
     let models = checks.then(|| root.model_hashes.clone());
@@ -155,8 +157,24 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
         standing,
         dialer,
         connections,
+        keys,
     };
     node.run(backend, Duration::from_secs(config.drain_s), stop).await
+}
+
+/// Asks the key manager, where there is one. A router goes to proxies; the key manager is reached
+/// directly.
+fn ask_for_keys(
+    config: &WorkerConfig,
+    presence: &Presence,
+    stop: &Stop,
+) -> Result<KeyFeed, ConfigFault> {
+    let Some(at) = &config.key_manager else { return Ok(KeyFeed::default()) };
+    let transport = match config.transport {
+        Transport::Plain => Transport::Plain,
+        Transport::Direct | Transport::Router(_) => Transport::Direct,
+    };
+    KeyFeed::start(at, (Role::Worker, config.is_test), (presence, &transport), stop)
 }
 
 /// What the node's evidence speaks about.
@@ -196,6 +214,7 @@ struct Node {
     standing: watch::Sender<Standing>,
     dialer: Dialer,
     connections: usize,
+    keys: KeyFeed,
 }
 
 impl Node {
@@ -252,6 +271,7 @@ impl Node {
                     };
                     self.state.announce();
                 }
+                held = self.keys.changed() => self.state.identity.keys = held,
                 Some(order) = self.orders.recv() => self.order(order),
                 _ = ticks.tick() => {
                     self.state.tick(clock::now_ms());
@@ -367,6 +387,7 @@ fn identity(config: &WorkerConfig, checked: Checked, root: RootState) -> Identit
         proxy_images: check
             .then(|| root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect()),
         network: root.network,
+        keys: Arc::default(),
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Up(UpOptions),
     /// Talk to a model in the terminal.
     Chat(ChatOptions),
+    /// Examine this machine, for any role or for one with its settings, and say what to mend.
+    Doctor(crate::doctor::DoctorOptions),
     /// Verify the machines behind a gateway: the chain of evidence from your key to the weights.
     Verify(VerifyOptions),
     /// Receipts: what a worker's TEE signed about an answer.
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     KeyManager(crate::key_manager::KeyManagerOptions),
     /// Make a key and a certificate with evidence for it.
     GenCert(crate::evidence::GenCertOptions),
+    /// While an image boots: check the GPU, extend its evidence into RTMR3, keep it for the node.
+    MeasureGpu(crate::evidence::MeasureGpuOptions),
     /// Compute the image hash of a quote, a report or measurements, part by part.
     ImageHash(crate::evidence::ImageHashOptions),
     /// Say which bytes a model is: hash, verify, pack.

@@ -7,6 +7,7 @@ use cocoon_evidence::linux::{ConfigfsTsm, TdxDevice};
 use cocoon_evidence::sim::{DevPki, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider, QuoteSubject};
 use cocoon_host::clock;
+use cocoon_host::hardware::HardwareConfig;
 use cocoon_ratls::{CertificateRequest, Credentials, LIFETIME_S, NodeKey, OwnEvidence};
 use cocoon_ratls::{PeerCertificate, certificate_der};
 use serde_json::json;
@@ -302,4 +303,26 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let mut file = options.open(&fresh).with_context(shown)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(shown)?;
     std::fs::rename(&fresh, path).with_context(shown)
+}
+
+/// Options of `cocoon measure-gpu`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MeasureGpuOptions {
+    /// Where to leave the GPU's evidence, for `gpu_file` of the node's settings.
+    file: PathBuf,
+    /// Which drivers and firmware are accepted: the policy file of the node's settings.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+}
+
+/// `cocoon measure-gpu`
+pub(crate) fn measure_gpu(options: &MeasureGpuOptions) -> Result<()> {
+    let config = HardwareConfig {
+        gpu_file: options.file.clone(),
+        policy_file: options.policy.clone(),
+        ..HardwareConfig::default()
+    };
+    let digest = config.measure_gpu().map_err(|fault| anyhow::anyhow!(fault))?;
+    println!("{digest}");
+    Ok(())
 }

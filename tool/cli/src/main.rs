@@ -6,6 +6,7 @@ mod arguments;
 mod books;
 mod chain;
 mod chat;
+mod doctor;
 mod evidence;
 mod http_get;
 mod key_manager;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Up(options) => up::run(options),
         Command::Chat(options) => chat::run(options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Verify(options) => proof::verify(&options),
         Command::Receipt(command) => proof::receipt(&command),
         Command::Gateway(options) => roles::gateway(&options),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Router(options) => router::run(&options),
         Command::KeyManager(options) => key_manager::run(&options),
         Command::GenCert(options) => evidence::gen_cert(&options),
+        Command::MeasureGpu(options) => evidence::measure_gpu(&options),
         Command::ImageHash(options) => evidence::image_hash(&options),
         Command::Wallet(command) => money::wallet::run_command(command),
         Command::Channel(command) => money::channel::run_command(command),

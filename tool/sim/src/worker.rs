@@ -56,6 +56,7 @@ fn identity(w: u8, proxies: u8, root: &cocoon_contract::root::RootState) -> Opti
         root: Address::new(0, [0; 32]),
         network: root.network.clone(),
         proxy_images: None,
+        keys: Default::default(),
     })
 }
 

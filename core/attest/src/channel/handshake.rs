@@ -321,6 +321,7 @@ impl Handshake {
             sev_vcek_pem: offer.sev_vcek_pem,
             gpu: offer.gpu,
             event_log: offer.event_log,
+            runtime_data: offer.runtime_data,
             ..PeerEvidence::default()
         };
         self.incoming = Incoming::Judging(evidence.digest());

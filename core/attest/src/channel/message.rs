@@ -8,6 +8,7 @@ use super::statement::{ADDRESS_LIMIT, ChannelRole};
 use crate::digest::Digest32;
 use crate::evidence::{EVENT_LOG_LIMIT, QUOTE_LIMIT, VCEK_LIMIT};
 use crate::gpu::{GpuEvidence, GpuMode};
+use crate::runtime::RUNTIME_DATA_LIMIT;
 use crate::snp::REPORT_LEN;
 
 /// Longest message in bytes.
@@ -78,6 +79,8 @@ pub struct Offer {
     pub gpu: Option<GpuEvidence>,
     /// Event log.
     pub event_log: Option<Vec<u8>>,
+    /// Runtime data of Azure's paravisor; written only when there are some.
+    pub runtime_data: Option<Vec<u8>>,
 }
 
 impl Message {
@@ -162,6 +165,9 @@ fn encode_offer(offer: &Offer) -> Vec<u8> {
             write(&mut out, Some(&gpu.chain_pem));
         }
     }
+    if offer.runtime_data.is_some() {
+        write(&mut out, offer.runtime_data.as_deref());
+    }
     out
 }
 
@@ -182,6 +188,13 @@ fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, HandshakeFault> {
         sev_vcek_pem: reader.optional(VCEK_LIMIT)?,
         event_log: reader.optional(EVENT_LOG_LIMIT)?,
         gpu: decode_gpu(reader)?,
+        runtime_data: match reader.rest {
+            [] => None,
+            _ => match reader.optional(RUNTIME_DATA_LIMIT)? {
+                None => return Err(malformed("runtime data are announced as absent")),
+                some => some,
+            },
+        },
     })
 }
 

@@ -11,6 +11,7 @@ use crate::evidence::PeerEvidence;
 use crate::fault::BadEvidence;
 use crate::measurement::Measurement;
 use crate::policy::Policy;
+use crate::runtime::user_data;
 use crate::verdict::{ClaimKind, PlatformId, Source};
 
 /// Everything that rests on the report's signature.
@@ -40,7 +41,9 @@ pub(crate) fn judge(
         Err(obstacle) => return draft.obstructed(&RESTING, source, &obstacle),
     };
     let product = genuine.vcek.product;
-    draft.measured(Measurement::Snp(report.measurement));
+    if evidence.runtime_data.is_none() {
+        draft.measured(Measurement::Snp(report.measurement));
+    }
     draft.platform(PlatformId::AmdChip(hex::encode(&genuine.vcek.hardware_id)));
     draft.root(genuine.root);
     draft.valid_until_s(genuine.valid_until_s);
@@ -67,7 +70,11 @@ fn check(
     let vcek = evidence.sev_vcek_pem.as_deref().ok_or(missing("the VCEK certificate"))?;
     let stated = evidence.sev_report_data.as_deref().ok_or(missing("the SEV report data"))?;
     let report = SnpReport::read(raw)?;
-    if stated != report.report_data {
+    let covered = match evidence.runtime_data.as_deref() {
+        None => report.report_data,
+        Some(runtime_data) => user_data(runtime_data, &report.report_data)?,
+    };
+    if stated != covered {
         let expected = "the report data beside the report";
         return Err(BadEvidence::NotBound { expected }.into());
     }

@@ -54,7 +54,10 @@ pub(crate) fn judge(
             return None;
         }
     };
-    record(&report, &genuine, draft);
+    record(&genuine, draft);
+    if evidence.runtime_data.is_none() {
+        draft.measured(Measurement::Td(Box::new(report.measurement.clone())));
+    }
     let claims = &genuine.claims;
     draft.holds(
         ClaimKind::Hardware,
@@ -84,8 +87,7 @@ pub(crate) fn judge(
     }
 }
 
-fn record(report: &TdReport, genuine: &Genuine, draft: &mut Draft) {
-    draft.measured(Measurement::Td(Box::new(report.measurement.clone())));
+fn record(genuine: &Genuine, draft: &mut Draft) {
     draft.platform(PlatformId::IntelPpid(hex::encode(&genuine.claims.platform.pck.ppid)));
     draft.root(genuine.root);
     draft.valid_until_s(genuine.valid_until_s);

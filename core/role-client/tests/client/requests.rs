@@ -58,6 +58,23 @@ fn only_a_proxy_that_knows_cancelling_is_told() {
     assert_eq!(client::Message::decode(&data), Ok(cancel));
 }
 
+#[test]
+fn workers_are_named_only_to_a_proxy_that_knows_how() {
+    assert_eq!(Scene::ready(4).session.name_workers(REQUEST, &[1]), None);
+    let mut scene = Scene::new();
+    scene.hello_with(|hello| hello.params.extensions = cocoon::ANNOUNCED).unwrap();
+    assert_eq!(scene.session.name_workers(REQUEST, &[1]), None, "before the handshake ends");
+    scene.asked += 1;
+    scene.authorized(None, 0, 0).unwrap();
+    for none in [vec![], vec![1; cocoon::ONLY_WORKERS_MAX + 1]] {
+        assert_eq!(scene.session.name_workers(REQUEST, &none), None);
+    }
+    let data = scene.session.name_workers(REQUEST, &[-1, 7]).unwrap();
+    let named = cocoon::OnlyWorkers { request_id: REQUEST, workers: vec![-1, 7] };
+    let named = client::Message::OnlyWorkers(named);
+    assert_eq!(client::Message::decode(&data), Ok(named));
+}
+
 fn head() -> Vec<u8> {
     tl::encode(&http::Response {
         http_version: "HTTP/1.1".into(),

@@ -2,7 +2,8 @@
 //! are for.
 
 use cocoon_units::RequestId;
-use cocoon_wire::cocoon::{self, GetReport, ListWorkers, Receipt, Report, Workers};
+use cocoon_wire::client;
+use cocoon_wire::cocoon::{self, GetReport, ListWorkers, OnlyWorkers, Receipt, Report, Workers};
 use cocoon_wire::tl::{self, Blob, Extensions};
 
 use crate::stage::{Got, Stage, head, last, request};
@@ -108,4 +109,63 @@ fn questions_are_bounded_and_strangers_to_the_addition_get_no_answer() {
     let refused = stage.all(conn);
     assert_eq!(refused.len(), 24);
     assert!(refused.iter().all(|got| matches!(got, Got::Failed(..))), "{refused:?}");
+}
+
+fn only(id: u8, workers: &[i64]) -> OnlyWorkers {
+    OnlyWorkers { request_id: RequestId([id; 32]), workers: workers.to_vec() }
+}
+
+#[test]
+fn a_request_goes_to_the_workers_that_its_client_named_or_to_nobody() {
+    let mut stage = Stage::new();
+    let good = stage.worker_with(30, 4, 1, 1_000, ALL);
+    let other = stage.worker_with(31, 4, 4, 1_000, ALL);
+    let conn = stage.client_with(20, 4, cocoon::ONLY_WORKERS);
+    let name = good.0.cast_signed();
+    for id in 1..4 {
+        stage.send(conn, &only(id, &[name]));
+        stage.send(conn, &request(id));
+    }
+    // One runs, two wait although another worker is free.
+    let first = stage.run_query(good);
+    assert!(stage.all(other).is_empty());
+    stage.send(good, &head(first));
+    stage.send(good, &last(first, 3));
+    let second = stage.run_query(good);
+    // A request that loses its worker moves to nobody else.
+    stage.close(good);
+    assert!(stage.all(other).is_empty());
+    assert_ne!(first, second);
+    stage.all(conn);
+    // Without names it goes anywhere.
+    stage.send(conn, &request(9));
+    stage.run_query(other);
+    // A worker that is gone is nobody.
+    stage.send(conn, &only(8, &[name]));
+    stage.send(conn, &request(8));
+    let refused = stage.all(conn);
+    let Some(Got::Message(data)) = refused.last() else { panic!("no refusal") };
+    let error: client::QueryAnswerErrorEx<'_> = tl::decode(data).unwrap();
+    assert_eq!(error.error_code, 651);
+    assert!(stage.all(other).is_empty());
+}
+
+#[test]
+fn names_that_miss_their_request_end_the_connection() {
+    for (named, asked) in [(only(1, &[]), 1), (only(1, &[1; 65]), 1), (only(2, &[1]), 1)] {
+        let mut stage = Stage::new();
+        let worker = stage.worker_with(30, 4, 1, 1_000, ALL);
+        let conn = stage.client_with(20, 4, cocoon::ONLY_WORKERS);
+        stage.send(conn, &named);
+        stage.send(conn, &request(asked));
+        assert!(stage.all(worker).is_empty());
+        assert!(stage.all(conn).iter().any(|got| matches!(got, Got::Closed(_))));
+    }
+    // Who did not announce it is not understood, as with every addition.
+    let mut stage = Stage::new();
+    let worker = stage.worker_with(30, 4, 1, 1_000, ALL);
+    let conn = stage.client_with(20, 4, Extensions::NONE);
+    stage.send(conn, &only(2, &[1]));
+    stage.send(conn, &request(1));
+    stage.run_query(worker);
 }

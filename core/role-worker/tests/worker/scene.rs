@@ -44,6 +44,7 @@ pub(crate) fn identity() -> Identity {
         root: Address::new(0, [0; 32]),
         network: root.root_state().unwrap().network,
         proxy_images: None,
+        keys: Default::default(),
     }
 }
 

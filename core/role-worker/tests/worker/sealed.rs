@@ -85,6 +85,23 @@ fn a_zero_key_is_no_key() {
 }
 
 #[test]
+fn a_key_of_the_workers_own_opens_what_comes_without_one_until_it_ends() {
+    let body = sealed_body(&json!({"model": "qwen", "prompt": "abcd"}));
+    let opened = |until_s: u64| {
+        let mut scene = Scene::ready(4);
+        let public = cocoon_wire::e2e::public_key(&worker_key());
+        let keys = [(public, (worker_key(), until_s))];
+        scene.identity.keys = std::sync::Arc::new(keys.into());
+        scene.message(message(&body, None)).unwrap().incoming
+    };
+    let Some(Incoming::Run(run)) = opened(u64::MAX) else { panic!("no run") };
+    let value: Value = serde_json::from_slice(run.backend.body.expose()).unwrap();
+    assert_eq!(value["prompt"], "abcd");
+    assert!(run.seal.is_some(), "the answer is encrypted too");
+    assert!(!matches!(opened(0), Some(Incoming::Run(_))), "the key has ended");
+}
+
+#[test]
 fn what_cannot_be_opened_is_refused_with_the_reference_code_and_text() {
     let body = sealed_body(&json!({"model": "qwen", "prompt": "abcd"}));
     let other = Some(Secret::new([9; 32]));

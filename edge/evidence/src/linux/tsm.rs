@@ -20,7 +20,7 @@ use crate::sim::pem_of;
 const REPORT_ROOT: &str = "/sys/kernel/config/tsm/report";
 
 /// Where the guest's image writes its runtime events (protocol notes 6.1).
-const EVENT_LOG: &str = "/var/log/tdx-attestation.log";
+pub const EVENT_LOG: &str = "/var/log/tdx-attestation.log";
 
 /// The attribute that extends RTMR3.
 pub const EXTEND_PATH: &str = "/sys/class/misc/tdx_guest/measurements/rtmr3:sha384";
@@ -138,7 +138,8 @@ impl<F: TsmFiles> EvidenceProvider for ConfigfsTsm<F> {
                     let found = "SEV-SNP without a VCEK certificate; fetch it from AMD".to_owned();
                     return Err(EvidenceFault::NoTee { found });
                 }
-                Ok(TeeEvidence { sev_report: Some(report), sev_vcek_pem, tdx_quote: None })
+                let sev_report = Some(report);
+                Ok(TeeEvidence { sev_report, sev_vcek_pem, ..TeeEvidence::default() })
             }
         }
     }

@@ -33,6 +33,8 @@ pub struct SimulatedPlatformForm {
     /// Whether the GPU's digest is extended into the event log. The reference then takes
     /// the machine for one of another image.
     pub measure_gpu: bool,
+    /// Whether a paravisor asks for reports, as on Azure: they name a text that names the subject.
+    pub paravisor: bool,
     /// The lie it tells.
     pub lie: Option<Misbehave>,
 }
@@ -46,6 +48,7 @@ impl Default for SimulatedPlatformForm {
             quote_version: 4,
             gpu_nonce: None,
             measure_gpu: false,
+            paravisor: false,
             lie: None,
         }
     }
@@ -215,6 +218,12 @@ impl EvidenceProvider for SimulatedPlatform {
             report_data[0] ^= 1;
         }
         let mut evidence = TeeEvidence::default();
+        if self.form.paravisor {
+            let text = format!(r#"{{"keys":[],"user-data":"{}"}}"#, hex::encode_upper(report_data));
+            report_data = [0; 64];
+            report_data[..32].copy_from_slice(&Digest32::sha256(&[text.as_bytes()]).0);
+            evidence.runtime_data = Some(text.into_bytes());
+        }
         match &self.machine {
             Machine::Tdx(machine) => {
                 evidence.tdx_quote = Some(self.tdx_quote(machine, report_data)?);

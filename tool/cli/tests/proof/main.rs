@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod demands;
 mod site;
 
 use cocoon_evidence::sim::Misbehave;
@@ -52,6 +53,9 @@ fn expected(lie: Misbehave) -> Option<(&'static str, &'static str, &'static str)
         M::DebugImage => ("debug_off", "fails", "debug"),
     })
 }
+
+/// A request.
+const CHAT: &str = r#"{"model":"mock","messages":[{"role":"user","content":"2+2?"}]}"#;
 
 fn is_gpu(lie: Misbehave) -> bool {
     format!("{lie:?}").starts_with("Gpu")
@@ -112,6 +116,14 @@ async fn every_lie_of_the_platform_is_named() {
         pair.ready().await;
         let more: &[&str] = if is_gpu(lie) { &["--require", GPU_TOO] } else { &[] };
         let (code, found) = verify(&pair, more).await;
+        // A request that demands this claim is not sent, one that does not is served.
+        let demand = format!("x-cocoon-verdicts: worker.{claim}\r\n");
+        let (head, refusal) = pair.chat(CHAT, &demand).await;
+        if !head.starts_with("http/1.1 400") || pair.posts() != 0 {
+            wrong.push(format!("{lie:?}: {} posts, {head} {refusal}", pair.posts()));
+        }
+        let (head, answer) = pair.chat(CHAT, "").await;
+        assert!(head.starts_with("http/1.1 200"), "{head} {answer}");
         pair.end().await;
         let line = line(&found, "worker 1", claim);
         let reason = line["reason"].as_str().unwrap();

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cocoon_client::{ClientConfig, Network};
@@ -43,7 +44,6 @@ pub(crate) struct Site {
     dir: TempDir,
     for_workers: SocketAddr,
     for_clients: SocketAddr,
-    model_server: SocketAddr,
     stop: Stop,
 }
 
@@ -53,6 +53,7 @@ pub(crate) struct Pair {
     network: Network,
     worker: JoinHandle<()>,
     gateway: JoinHandle<()>,
+    posts: Arc<AtomicUsize>,
     pub(crate) url: String,
     pub(crate) config: PathBuf,
 }
@@ -75,13 +76,7 @@ impl Site {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (for_workers, for_clients) = (free(), free());
-        let site = Self {
-            model_server: model_server().await,
-            stop: Stop::new(),
-            dir,
-            for_workers,
-            for_clients,
-        };
+        let site = Self { stop: Stop::new(), dir, for_workers, for_clients };
         site.write_registry();
         let config = ProxyConfig {
             owner: address(1).to_string(),
@@ -106,10 +101,12 @@ impl Site {
     /// Starts a worker on this machine, and a gateway whose collateral is about it.
     pub(crate) async fn pair(&self, name: &str, machine: Machine) -> Pair {
         let stop = Stop::new();
+        let posts = Arc::default();
+        let model_server = model_server(Arc::clone(&posts)).await;
         let worker = WorkerConfig {
             owner: address(4).to_string(),
             model: MODEL.into(),
-            forward_to: format!("http://{}", self.model_server),
+            forward_to: format!("http://{model_server}"),
             network_file: self.registry(),
             root: address(9).to_string(),
             is_test: true,
@@ -144,7 +141,7 @@ impl Site {
         let gateway_stop = stop.clone();
         let gateway = tokio::spawn(async move { server.run(gateway_stop.asked()).await });
         let url = format!("http://{listen}");
-        Pair { stop, network, worker, gateway, url, config }
+        Pair { stop, network, worker, gateway, posts, url, config }
     }
 
     fn evidence(&self, image: &str, number: u64, machine: Machine) -> EvidenceConfig {
@@ -226,6 +223,11 @@ impl Pair {
         tokio::time::timeout(DEADLINE, offered).await.expect("a worker in time");
     }
 
+    /// Requests that came to this worker's model server.
+    pub(crate) fn posts(&self) -> usize {
+        self.posts.load(Ordering::SeqCst)
+    }
+
     pub(crate) async fn end(self) {
         self.stop.now();
         self.gateway.await.unwrap();
@@ -266,18 +268,18 @@ impl Pair {
 }
 
 /// Answers every POST with [`ANSWER`] and everything else with an empty list.
-async fn model_server() -> SocketAddr {
+async fn model_server(posts: Arc<AtomicUsize>) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            tokio::spawn(serve(tcp));
+            tokio::spawn(serve(tcp, Arc::clone(&posts)));
         }
     });
     address
 }
 
-async fn serve(mut tcp: tokio::net::TcpStream) -> std::io::Result<()> {
+async fn serve(mut tcp: tokio::net::TcpStream, posts: Arc<AtomicUsize>) -> std::io::Result<()> {
     let mut seen = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -300,6 +302,7 @@ async fn serve(mut tcp: tokio::net::TcpStream) -> std::io::Result<()> {
             }
         }
         seen.drain(..whole);
+        posts.fetch_add(usize::from(head.starts_with("post")), Ordering::SeqCst);
         let body = if head.starts_with("post") { ANSWER } else { r#"{"object":"list","data":[]}"# };
         // The nonce of a receipt is between client and worker.
         assert!(!head.contains("x-cocoon-nonce"));
