@@ -293,7 +293,7 @@ impl Channels {
 impl Channel {
     fn verify(&self, kind: PaymentKind, payment: &[u8]) -> Result<Tokens, ChannelFault> {
         SignedPayment::from_boc(payment)
-            .and_then(|payment| payment.verify(kind, &self.own_contract, &self.payment_key))
+            .and_then(|payment| payment.verify(kind, &self.own_contract, self.payment_key))
             .map_err(|fault| ChannelFault::Payment(fault.to_string()))
     }
 }

@@ -67,7 +67,7 @@ pub fn run(patience: Duration) -> Result<Report> {
     let checked_per_s = rate(patience, |number| {
         let index = usize::try_from(number % PAYMENTS)?;
         let payment = SignedPayment::from_boc(payments.get(index).context("a payment")?)?;
-        let tokens = payment.verify(PaymentKind::ClientCharge, &contract, &public)?;
+        let tokens = payment.verify(PaymentKind::ClientCharge, &contract, public)?;
         anyhow::ensure!(tokens.0 == 1_000_000 + number % PAYMENTS, "a payment of {}", tokens.0);
         Ok(())
     })?;
