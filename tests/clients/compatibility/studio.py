@@ -197,6 +197,14 @@ def pictures_of(body):
 
 
 def picture(url):
+    """The bytes at an address; none where it is no address."""
+    try:
+        return fetched(url)
+    except (ValueError, AttributeError, OSError):
+        return b""
+
+
+def fetched(url):
     if url.startswith("data:"):
         return base64.b64decode(url.partition(",")[2])
     host = urllib.parse.urlsplit(url).hostname
