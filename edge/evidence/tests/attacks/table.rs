@@ -21,7 +21,7 @@ fn functions(directory: &Path, found: &mut BTreeSet<String>) {
 fn every_test_named_in_the_table_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut known = BTreeSet::new();
-    for directory in ["core", "edge", "node"] {
+    for directory in ["core", "edge", "node", "tool"] {
         functions(&root.join(directory), &mut known);
     }
     let table = std::fs::read_to_string(root.join("docs/attacks.md")).unwrap();
