@@ -13,7 +13,7 @@ use cocoon_gateway::{
 use cocoon_host::peers::Presence;
 use cocoon_host::{BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys, network};
 use cocoon_link::{Dialer, KeptLink, LinkEvent, LinkSettings, Links};
-use cocoon_proof::Body;
+use cocoon_proof::{Body, RootView};
 use cocoon_role_client::Ask;
 use cocoon_settle::SettleRecord;
 use cocoon_units::{ImageHash, RequestId};
