@@ -16,12 +16,15 @@ import threading
 import time
 
 import drive
+import ending
 import fleet
 import misfortune
 from drive import Failed, check, until
 
 # What the mock claims for each whole answer.
 TOKENS = 60
+# NanoTON for a token: minutes of it are some TON.
+PRICE = 20_000
 USERS = 8
 ROUND_S = 8.0
 PATIENCE_S = 12
@@ -43,6 +46,12 @@ class Tally:
             self.counts[name] += 1
             if reason:
                 self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+    def tell(self):
+        """Says why requests ended otherwise, the commonest first."""
+        commonest = sorted(self.reasons.items(), key=lambda item: -item[1])[:3]
+        for reason, count in commonest:
+            print(f"   {count} x {reason}", flush=True)
 
     def is_wrong(self, what):
         with self.lock:
@@ -88,7 +97,7 @@ class Users:
             self.stop.wait(chance.uniform(0.005, 0.05))
 
     def _ask(self, kind, gap_ms, chance):
-        body = self.net.ask(timeout=6)
+        body = self.net.ask(timeout=6, max_tokens=1_000)
         if kind in ("die", "error"):
             body["mock_fault"] = kind
         if kind in ("stream", "hang_up", "die"):
@@ -116,7 +125,7 @@ class Users:
             return ("late", f"504 {code}")
         if kind == "error" and response.status in (500, 502):
             return ("refused",)
-        never_began = response.status in (429, 503)
+        never_began = response.status in (402, 429, 503)
         return ("refused" if never_began else "failed", f"{response.status} {code}")
 
     def _stream(self, response):
@@ -164,7 +173,8 @@ class Ledger:
         uncertain = tally.hung_up + tally.late
         if misfortune.disturbs_delivery(misfortunes):
             uncertain += tally.failed
-        places = {each.place for each in misfortunes if each.kind in ("kill", "freeze", "cut", "lossy", "files", "disk")}
+        hard = ("kill", "freeze", "cut", "lossy", "files", "disk")
+        places = {each.place for each in misfortunes if each.kind in hard} - {"chain"}
         if "gateway" in places or any(place and place.startswith("proxy") for place in places):
             self.client_slack += TOKENS * (uncertain + tally.failed + USERS)
         if places:
@@ -233,7 +243,54 @@ def judge_can_fail():
         raise Failed(f"{what} is not found")
 
 
-def play_round(net, ledger, seed, number):
+class Story:
+    """What a long run was: counted by rounds, and written down as a page."""
+
+    def __init__(self, options):
+        self.options, self.began = options, time.monotonic()
+        self.totals = dict.fromkeys(Tally.NAMES, 0)
+        self.struck, self.reasons = {}, {}
+        self.rounds = 0
+
+    def add(self, tally, misfortunes):
+        self.rounds += 1
+        for name in self.totals:
+            self.totals[name] += tally.counts[name]
+        for each in misfortunes:
+            self.struck[each.kind] = self.struck.get(each.kind, 0) + 1
+        for reason, count in tally.reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+
+    def lines(self, net, books, levels, sheet):
+        minutes = (time.monotonic() - self.began) / 60
+        kills = sum(node.kills for node in net.nodes)
+        begin, end = levels
+        counted = ", ".join(f"{kind} {count}" for kind, count in sorted(self.struck.items()))
+        return [
+            *(f"sheet: {line}" for line in sheet),
+            f"chaos: {self.rounds} rounds in {minutes:.1f} minutes, seed {self.options.seed}, {kills} kills",
+            f"chaos: {counted}",
+            "chaos: " + ", ".join(f"{name} {count}" for name, count in self.totals.items()),
+            f"chaos: books {books}",
+            "chaos: descriptors and MB, after the first round and at the end: " + ", ".join(
+                f"{name} {begin[name][0]} {begin[name][1]:.0f} > {files} {memory:.0f}"
+                for name, (files, memory) in sorted(end.items())),
+        ]  # fmt: skip
+
+    def write(self, lines):
+        """The report of a long run."""
+        path = self.options.report
+        if not path:
+            return
+        with open(path, "w", encoding="utf-8") as page:
+            page.write(f"# Chaos, seed {self.options.seed}, {self.options.minutes:g} minutes\n\n")
+            page.write("".join(f"    {line}\n" for line in lines))
+            page.write("\nWhy requests ended otherwise, as users were told:\n\n")
+            for reason, count in sorted(self.reasons.items(), key=lambda item: -item[1]):
+                page.write(f"    {count:6} {reason}\n")
+
+
+def play_round(net, ledger, seed, number, story):
     names = [node.name for node in net.nodes]
     misfortunes = misfortune.plan(seed, number, names, ROUND_S)
     users = Users(net, seed, number)
@@ -253,9 +310,10 @@ def play_round(net, ledger, seed, number):
     net.ready()
     wake(net)
     note = ledger.settle(users.tally, misfortunes)
+    users.tally.tell()
     counts = " ".join(f"{name} {count}" for name, count in users.tally.counts.items() if count)
     print(f"   ok: {counts}; {note}", flush=True)
-    return users.tally
+    story.add(users.tally, misfortunes)
 
 
 def wake(net):
@@ -290,39 +348,35 @@ def level_returns(net, begin):
 
 
 def play(options, directory):
-    totals = dict.fromkeys(Tally.NAMES, 0)
-    with fleet.Fleet(directory, clocks=True) as net:
+    story = Story(options)
+    price = PRICE if options.ground == "chain" else None
+    with fleet.Fleet(directory, clocks=True, price=price) as net:
         try:
             net.start()
             ledger = Ledger(net)
             began, number, begin = time.monotonic(), options.first, None
             while time.monotonic() - began < options.minutes * 60 and number < options.last:
-                tally = play_round(net, ledger, options.seed, number)
-                for name in totals:
-                    totals[name] += tally.counts[name]
+                play_round(net, ledger, options.seed, number, story)
                 begin = begin or levels(net)
                 number += 1
             end = level_returns(net, begin)
+            books = net.books()
+            sheet = ending.finish(net, books["proxy"]) if net.chain else []
         except BaseException:
             print(net.last_words(), file=sys.stderr, flush=True)
             raise
-        kills = sum(node.kills for node in net.nodes)
-        report(options, net, number - options.first, kills, totals, end, time.monotonic() - began)
-
-
-def report(options, net, rounds, kills, totals, end, took_s):
-    books = net.books()
-    print(f"chaos: {rounds} rounds in {took_s / 60:.1f} minutes, seed {options.seed}, {kills} kills")
-    print("chaos: " + ", ".join(f"{name} {count}" for name, count in totals.items()))
-    print(f"chaos: books {books}")
-    print("chaos: descriptors and MB " + ", ".join(
-        f"{name} {files} {memory:.0f}" for name, (files, memory) in sorted(end.items())))  # fmt: skip
+        lines = story.lines(net, books, (begin, end), sheet)
+        print("\n".join(lines), flush=True)
+        story.write(lines)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--ground", choices=("chain", "file"), default="chain",
+                        help="what the money stands on")  # fmt: skip
+    parser.add_argument("--report", metavar="FILE", help="write what came of it down, as Markdown")
     parser.add_argument("--first", type=int, default=0, help="first round to play")
     parser.add_argument("--last", type=int, default=1 << 60, help="round not to play any more")
     return parser.parse_args()

@@ -4,7 +4,8 @@ Where the machine allows (root, or user namespaces), the whole suite runs in net
 namespaces of its own: every node has an address, a link that can be cut, and a small disk. The
 system takes all of it down with the last process, however that ends.
 
-`cocoon up` writes the keys and configurations; flags move the nodes to their places.
+`cocoon up` writes the keys and configurations; flags move the nodes to their places. With
+`price` it also founds a chain, whose node is one of the fleet from then on.
 """
 
 import concurrent.futures
@@ -19,10 +20,16 @@ import sys
 import time
 
 import drive
+import founding
 from drive import Failed, check, until
 
 INSIDE = "COCOON_FLEET_INSIDE"
 DISK_MB = 24
+# A chain keeps every block that it made.
+CHAIN_DISK_MB = 256
+# Thresholds of a settled fleet, nanoTON: low enough that all of it happens within minutes.
+SETTLE_AT = 100_000_000
+PAY_AT = 300_000_000
 FAKETIME = [
     f"/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1" for machine in ("x86_64", "aarch64")
 ]
@@ -91,7 +98,7 @@ class Node:
         self.down_on_purpose = True
         if apart():
             self.address = f"10.77.0.{10 + number}"
-            self._make_place(number)
+            self._make_place(number, CHAIN_DISK_MB if role == "chain" else DISK_MB)
         else:
             self.address = "127.0.0.1"
         self.ports = dict(zip(ports, fleet.free_ports(len(ports)), strict=True))
@@ -99,8 +106,8 @@ class Node:
         self.extra = []
         self.environment = {}
 
-    def _make_place(self, number):
-        run("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "cocoon-node", self.data_dir)
+    def _make_place(self, number, disk_mb):
+        run("mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "cocoon-node", self.data_dir)
         self.holder = subprocess.Popen(
             ["unshare", "--net", "sleep", "infinity"], preexec_fn=drive.with_parent
         )
@@ -121,19 +128,28 @@ class Node:
             ["ip", "addr", "add", f"{self.address}/24", "dev", "eth0"],
             ["ip", "link", "set", "eth0", "up"],
         ):
-            run(*self._inside(), *command)
+            run(*self.inside(), *command)
 
-    def _inside(self):
+    def inside(self):
         return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"] if self.holder else []
 
     def at(self, port):
         return f"{self.address}:{self.ports[port]}"
 
-    def start(self):
+    def _arguments(self):
+        if self.role == "chain":
+            # The switches of a chain answer to its own machine only.
+            anywhere = "0.0.0.0" if apart() else self.address
+            places = [f"{anywhere}:{self.ports[name]}" for name in ("http", "lite")]
+            return ["--http", places[0], "--lite", places[1], "--data-dir", self.data_dir]
         config = os.path.join(self.fleet.network, "config", f"{self.fleet.config_of(self.name)}.toml")
-        arguments = [*self._inside(), drive.COCOON, self.role, "--config", config]
+        arguments = ["--config", config]
         for member, value in self.settings(self).items():
             arguments += ["--set", f"{member}={value}"]
+        return arguments
+
+    def start(self):
+        arguments = [*self.inside(), drive.COCOON, self.role, *self._arguments()]
         arguments += ["--node-threads", "1", *self.extra]
         environment = dict(os.environ, **self.environment)
         library = faketime()
@@ -162,11 +178,25 @@ class Node:
 
     def is_ready(self):
         try:
+            if self.role == "chain":
+                return drive.get_json(f"http://{self.at('http')}/api/v2/getMasterchainInfo")["ok"]
             drive.get_json(f"http://{self.at('http')}/jsonstats")
             with drive.urllib.request.urlopen(f"http://{self.at('http')}/ready", timeout=5) as page:
                 return page.status == 200
         except OSError:
             return False
+
+    def ask_inside(self, path, method="GET"):
+        """What the node answers to its own machine; text."""
+        script = ("import sys, urllib.request as u; "
+                  "print(u.urlopen(u.Request(sys.argv[1], method=sys.argv[2])).read().decode())")  # fmt: skip
+        url = f"http://127.0.0.1:{self.ports['http']}{path}"
+        if self.role != "chain":
+            url = f"http://{self.at('http')}{path}"
+        done = subprocess.run([*self.inside(), sys.executable, "-c", script, url, method],
+                              capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
+        check(done.returncode == 0, f"{method} {url}:", done.stderr[-300:])
+        return done.stdout
 
     def kill(self):
         self.kills += 1
@@ -189,7 +219,7 @@ class Node:
 
     def shape(self, *qdisc):
         """Puts a queueing discipline on both ends of the link; none takes it away."""
-        places = [([], self.link), (self._inside(), "eth0")]
+        places = [([], self.link), (self.inside(), "eth0")]
         for prefix, device in places:
             if qdisc:
                 run(*prefix, "tc", "qdisc", "replace", "dev", device, "root", *qdisc)
@@ -232,10 +262,11 @@ class Node:
 
 
 class Fleet:
-    """Gateway, proxies, workers, and the mock model server behind them."""
+    """Gateway, proxies, workers, and the mock model server behind them; with a `price` (nanoTON for
+    a token) the chain below them, too."""
 
-    def __init__(self, directory, proxies=2, workers=2, clocks=False, mock=()):
-        self.directory, self.clocks = directory, clocks
+    def __init__(self, directory, proxies=2, workers=2, clocks=False, mock=(), price=None):
+        self.directory, self.clocks, self.price = directory, clocks, price
         self.starter = concurrent.futures.ThreadPoolExecutor(1)
         self.network = os.path.join(directory, "network")
         self.host = "127.0.0.1"
@@ -257,10 +288,19 @@ class Fleet:
             for at in range(workers)
         ]
         self.nodes = [*self.proxies, *self.workers, self.gateway]
-        self.register([(proxy.at("workers"), proxy.at("clients")) for proxy in self.proxies])
+        self.chain = None
+        places = [(proxy.at("workers"), proxy.at("clients")) for proxy in self.proxies]
+        if price is None:
+            self.register(places)
+        else:
+            self.chain = Node(self, 5, "chain", "chain", ["http", "lite"], None)
+            self.nodes.insert(0, self.chain)
+            founding.found(self, places)
 
     def _write_configurations(self, workers):
-        with drive.Network(self.directory, "--engine", self.mock.url, "--workers", str(workers)) as up:
+        options = ["--engine", self.mock.url, "--workers", str(workers)]
+        ground = ("--pseudo",) if self.price is None else ("--price", str(self.price))
+        with drive.Network(self.directory, *options, ground=ground) as up:
             self.model = up.model
 
     def register(self, places):
@@ -288,15 +328,26 @@ class Fleet:
             each.close()
         return ports
 
+    def _on_chain(self, prefix=""):
+        """Where the chain is, for a node."""
+        return {f"{prefix}chain.url": f"http://{self.chain.at('http')}"} if self.chain else {}
+
     def _gateway(self, node):
+        money = {"network.money.deposit": founding.DEPOSIT} if self.chain else {}
         return {
+            **self._on_chain("network."), **money,
             "http.listen": node.at("http"), "http.require_keys": "false",
             "http.behind_trusted_proxy": "true", "http.limits.drain_ms": "15000",
             "network.data_dir": node.data_dir, "network.proxy_connections": len(self.proxies),
         }  # fmt: skip
 
     def _proxy(self, node):
+        money = {}
+        if self.chain:
+            money = {"owner": self.owner, "charge_at": SETTLE_AT, "payout_at": 4 * PAY_AT,
+                     "withdraw_at": 0}  # fmt: skip
         return {
+            **self._on_chain(), **money,
             "listen_workers": node.at("workers"), "listen_clients": node.at("clients"),
             "http": node.at("http"), "data_dir": node.data_dir, "drain_s": "15",
             "commit_every_ms": "500",
@@ -304,14 +355,17 @@ class Fleet:
         }  # fmt: skip
 
     def _worker(self, node):
+        money = {"money.payout_at": PAY_AT, "money.payout_last": 1} if self.chain else {}
         return {
+            **self._on_chain(), **money,
             "http": node.at("http"), "data_dir": node.data_dir, "drain_s": "15",
             "forward_to": self.mock.url, "proxy_connections": len(self.proxies),
         }  # fmt: skip
 
     def start(self):
         for node in self.nodes:
-            node.start()
+            if not node.runs():
+                node.start()
         self.ready()
 
     def ready(self, patience_s=60):

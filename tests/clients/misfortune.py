@@ -13,6 +13,8 @@ NODE_KINDS = {"kill": 1.5, "freeze": 5.0, "files": 2.0, "restart": 0.5}
 APART_KINDS = {"cut": 5.0, "lossy": 4.0, "disk": 3.0}
 CLOCK_KINDS = {"clock": 4.0}
 CROWD_KINDS = {"flood": 1.5, "half_open": 3.0, "slow_readers": 3.0}
+# What only a chain does to those who stand on it.
+CHAIN_KINDS = {"stands_still": 5.0, "late_blocks": 5.0, "lost_messages": 3.0}
 # The mock is no part of the network, yet it can stand still.
 MODEL_KINDS = {"model_stalls": 2.0}
 
@@ -29,9 +31,11 @@ class Misfortune:
         return f"{self.at_s:.1f}s {self.kind}{where} {self.lasts_s:.1f}s"
 
 
-def kinds():
+def kinds(with_chain=False):
     """What can be done to a network on this machine."""
     able = {**NODE_KINDS, **CROWD_KINDS, **MODEL_KINDS}
+    if with_chain:
+        able.update(CHAIN_KINDS)
     if fleet.apart():
         able.update(APART_KINDS)
     if fleet.faketime():
@@ -56,16 +60,23 @@ def plan(seed, number, names, length_s):
     if number == 0:
         return []
     chance = random.Random(f"{seed}/{number}")
-    able = kinds()
+    able = kinds("chain" in names)
+    # The hardest one is also the commonest.
+    drawn = sorted(able) + ["kill"] * 3
     found = []
     for _ in range(chance.randint(1, 4)):
-        kind = chance.choice(sorted(able))
+        kind = chance.choice(drawn)
         at_s = chance.uniform(0.2, length_s * 0.6)
         lasts_s = chance.uniform(0.1, able[kind])
         lasts_s = min(lasts_s, length_s - at_s)
         place = chance.choice(names)
         if kind in CROWD_KINDS:
             place = chance.choice([name for name in names if not name.startswith("worker")])
+        if kind in CHAIN_KINDS:
+            place = "chain"
+        if kind == "clock" and place == "chain":
+            # A chain has no clock of one machine.
+            place = "gateway"
         if kind in ("slow_readers", "model_stalls"):
             place = None
         amount = chance.random()
@@ -166,6 +177,20 @@ class Player:
         node.set_clock(int((each.amount - 0.5) * 4 * 3600))
         time.sleep(each.lasts_s)
         node.set_clock(0)
+
+    def _stands_still(self, chain, each):
+        self._trouble(chain, each, "standing_still=true", "standing_still=false")
+
+    def _late_blocks(self, chain, each):
+        self._trouble(chain, each, f"late_ms={500 + int(each.amount * 2500)}", "late_ms=0")
+
+    def _lost_messages(self, chain, each):
+        self._trouble(chain, each, f"lose_externals={1 + int(each.amount * 5)}", "lose_externals=0")
+
+    def _trouble(self, chain, each, begin, end):
+        chain.ask_inside(f"/control/trouble?{begin}")
+        time.sleep(each.lasts_s)
+        chain.ask_inside(f"/control/trouble?{end}")
 
     def _flood(self, node, each):
         with contextlib.ExitStack() as held:
