@@ -1,27 +1,30 @@
 //! The chain: contracts as far as payments see them, blocks that may stall, messages that may get
 //! lost, and the hand of a proxy that sends and reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use cocoon_contract::address::{self, ProxyIdentity};
 use cocoon_contract::payment::{PaymentKind, SignedPayment};
-use cocoon_contract::state::ClientConst;
+use cocoon_contract::state::{ClientConst, Phase};
 use cocoon_ledger::{AccountId, ClientStatus};
 use cocoon_role_proxy::{ChainFact, ChainOrder};
 use cocoon_units::{Address, Nanoton, Tokens};
 use ed25519_dalek::SigningKey;
 
+use crate::contracts::EPOCH_MS;
 use crate::liar::account;
 use crate::mutant::Mutant;
 use crate::plan::NodeId;
-use crate::world::{Event, PRICE, World};
+use crate::world::{Event, FEE, PRICE, World};
 
 /// A client's first deposit.
 pub(crate) const DEPOSIT: u64 = 6_000_000_000;
 /// A client's stake, the least that the network asks for: the part of its balance that stays when
 /// it withdraws, and what it may use between two charges.
 const STAKE: u64 = 1_000_000_000;
+/// A proxy's stake: what is paid to workers before clients are charged comes out of it.
+pub(crate) const PROXY_STAKE: u64 = 20_000_000_000;
 /// What a client pays in later.
 pub(crate) const TOP_UP: u64 = STAKE;
 /// Pause before a message that did not go through is sent again.
@@ -50,17 +53,92 @@ pub(crate) struct ClientContract {
     pub(crate) balance: u64,
     pub(crate) stake: u64,
     pub(crate) used: u64,
-    deposited: u64,
+    pub(crate) deposited: u64,
     paid: u64,
-    refunded: u64,
+    pub(crate) refunded: u64,
+    /// When its refund may be forced, Unix seconds of the chain.
+    pub(crate) unlock_s: u64,
+    /// Whether its client took the rest without the proxy.
+    pub(crate) is_forced: bool,
+}
+
+impl ClientContract {
+    /// Whether a charge of this total can have an effect.
+    fn takes(&self, tokens: u64) -> bool {
+        self.status != ClientStatus::Closed && tokens >= self.used
+    }
+
+    /// The client asks for its money: what exceeds the stake leaves at once.
+    pub(crate) fn starts_to_close(&mut self, unlock_s: u64) {
+        self.status = ClientStatus::Closing;
+        let free = self.balance.saturating_sub(self.stake);
+        self.balance -= free;
+        self.refunded += free;
+        self.unlock_s = unlock_s;
+    }
 }
 
 /// A proxy's contract and those below it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Contracts {
     last: Option<(u32, [u8; 32])>,
+    pub(crate) phase: Phase,
+    /// When its close may be completed, Unix seconds of the chain.
+    pub(crate) unlock_s: u64,
     pub(crate) clients: BTreeMap<AccountId, ClientContract>,
+    /// Tokens that workers were paid for; a contract that is on chain has an entry.
     pub(crate) workers: BTreeMap<AccountId, u64>,
+    pub(crate) closed_workers: BTreeSet<AccountId>,
+    /// Coins that went to workers, and to the owner when it closed.
+    workers_got: BTreeMap<AccountId, u64>,
+    pub(crate) owner_got: u64,
+    /// What of the owner's part went into forced refunds: workers had been paid for tokens that
+    /// these clients were never charged.
+    pub(crate) lent: u64,
+    /// Grows with every message.
+    pub(crate) last_lt: u64,
+}
+
+impl Default for Contracts {
+    fn default() -> Self {
+        Self {
+            last: None,
+            phase: Phase::Normal,
+            unlock_s: 0,
+            clients: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            closed_workers: BTreeSet::new(),
+            workers_got: BTreeMap::new(),
+            owner_got: 0,
+            lent: 0,
+            last_lt: 0,
+        }
+    }
+}
+
+impl Contracts {
+    /// The owner's stake and earnings.
+    pub(crate) fn of_owner(&self) -> u64 {
+        let earned = self.workers.values().sum::<u64>() * (PRICE - FEE);
+        (PROXY_STAKE + earned).saturating_sub(self.lent)
+    }
+
+    /// A client takes what it has without the proxy.
+    pub(crate) fn force_refund(&mut self, id: AccountId) {
+        let free = self.coins().saturating_sub(self.of_owner());
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        self.lent += client.balance.saturating_sub(free);
+        client.refunded += std::mem::take(&mut client.balance);
+        (client.status, client.is_forced) = (ClientStatus::Closed, true);
+    }
+
+    /// What the proxy contract holds, without what it keeps for its storage.
+    pub(crate) fn coins(&self) -> u64 {
+        let came = self.clients.values().map(|client| client.deposited).sum::<u64>() + PROXY_STAKE;
+        let refunded = self.clients.values().map(|client| client.refunded).sum::<u64>();
+        let paid = self.workers_got.values().sum::<u64>();
+        came.saturating_sub(refunded + paid + self.owner_got)
+    }
 }
 
 /// All contracts, and the weather.
@@ -230,6 +308,8 @@ impl World {
                     deposited: DEPOSIT,
                     paid: 0,
                     refunded: 0,
+                    unlock_s: 0,
+                    is_forced: false,
                 });
                 self.client_fact(p, id);
                 self.fact(p, ChainFact::Registered { client: id, nonce });
@@ -242,13 +322,13 @@ impl World {
             }),
             Message::Close { client } => {
                 let keeps = self.mutant == Some(Mutant::CloseKeepsFree);
+                let now_s = (EPOCH_MS + self.now_ms) / 1_000;
+                let unlock_s = now_s + u64::from(self.root.network.params.client_delay_s);
                 self.change_client(p, client, |contract| {
-                    if contract.status == ClientStatus::Normal {
-                        contract.status = ClientStatus::Closing;
-                        let free = contract.balance.saturating_sub(contract.stake);
-                        let free = if keeps { 0 } else { free };
-                        contract.balance -= free;
-                        contract.refunded += free;
+                    if contract.status == ClientStatus::Normal && keeps {
+                        (contract.status, contract.unlock_s) = (ClientStatus::Closing, unlock_s);
+                    } else if contract.status == ClientStatus::Normal {
+                        contract.starts_to_close(unlock_s);
                     }
                 });
             }
@@ -309,10 +389,9 @@ impl World {
             ChainOrder::Payout { worker, contract, body, .. } => {
                 let kind = PaymentKind::WorkerPayout;
                 if let Some(tokens) = self.is_body_good(p, &body, kind, &contract) {
-                    let contracts = &mut self.chain.contracts[usize::from(p)];
-                    let paid = contracts.workers.entry(worker).or_default();
-                    *paid = tokens.max(*paid);
-                    let paid_out = Tokens(*paid);
+                    self.pay_worker(p, worker, tokens, false);
+                    let paid_out = self.chain.contracts[usize::from(p)].workers.get(&worker);
+                    let paid_out = Tokens(paid_out.copied().unwrap_or(0));
                     self.fact(p, ChainFact::WorkerSeen { worker, paid_out });
                 }
                 self.fact(p, ChainFact::WorkerOrderDone { worker });
@@ -328,22 +407,33 @@ impl World {
         };
         let limit =
             self.proxies[usize::from(p)].shadow.client(id).map_or(0, |c| c.counters().max().0);
-        let cumulative = self.mutant != Some(Mutant::ChargeNotCumulative);
-        let Some(contract) = self.chain.contracts[usize::from(p)].clients.get_mut(&id) else {
-            return;
-        };
-        if contract.status == ClientStatus::Closed || tokens < contract.used {
-            return;
-        }
-        let owed = if cumulative { tokens - contract.used } else { tokens };
-        let pays = owed.saturating_mul(PRICE);
-        if tokens > limit {
+        let contract = self.chain.contracts[usize::from(p)].clients.get(&id);
+        if tokens > limit && contract.is_some_and(|contract| contract.takes(tokens)) {
             let text = format!("proxy {p} charges {tokens}, on disk are {limit}");
             return self.fail("charged above the books", text);
         }
+        self.book_charge(p, id, tokens, kind);
+    }
+
+    /// A charge whose signature is good; whether it had its effect.
+    pub(crate) fn book_charge(
+        &mut self,
+        p: u8,
+        id: AccountId,
+        tokens: u64,
+        kind: PaymentKind,
+    ) -> bool {
+        let cumulative = self.mutant != Some(Mutant::ChargeNotCumulative);
+        let contract = self.chain.contracts[usize::from(p)].clients.get_mut(&id);
+        let Some(contract) = contract.filter(|contract| contract.takes(tokens)) else {
+            return false;
+        };
+        let owed = if cumulative { tokens - contract.used } else { tokens };
+        let pays = owed.saturating_mul(PRICE);
         if pays > contract.balance {
             let text = format!("{id:?} owes {pays}, has {}", contract.balance);
-            return self.fail("a client cannot pay", text);
+            self.fail("a client cannot pay", text);
+            return false;
         }
         contract.balance -= pays;
         (contract.used, contract.paid) = (tokens, contract.paid + pays);
@@ -352,13 +442,51 @@ impl World {
             contract.balance = 0;
             contract.status = ClientStatus::Closed;
         }
+        self.check_sheet(p, id);
+        self.note(NodeId::Chain, "charges", tokens, pays);
+        self.client_fact(p, id);
+        true
+    }
+
+    /// A client contract's balance sheet closes.
+    pub(crate) fn check_sheet(&mut self, p: u8, id: AccountId) {
+        let Some(contract) = self.chain.contracts[usize::from(p)].clients.get(&id) else { return };
         let sheet = contract.balance + contract.paid + contract.refunded;
         if sheet != contract.deposited || contract.paid != contract.used * PRICE {
             let text = format!("{id:?}: {contract:?}");
-            return self.fail("balance sheet of a contract", text);
+            self.fail("balance sheet of a contract", text);
         }
-        self.note(NodeId::Chain, "charges", tokens, pays);
-        self.client_fact(p, id);
+    }
+
+    /// Pays a worker by a total whose signature is good; whether it had its effect.
+    pub(crate) fn pay_worker(
+        &mut self,
+        p: u8,
+        worker: AccountId,
+        tokens: u64,
+        is_last: bool,
+    ) -> bool {
+        let cumulative = self.mutant != Some(Mutant::PayoutNotCumulative);
+        let contracts = &mut self.chain.contracts[usize::from(p)];
+        let paid = contracts.workers.entry(worker).or_default();
+        if contracts.closed_workers.contains(&worker)
+            || contracts.phase == Phase::Closed
+            || tokens < *paid
+        {
+            return false;
+        }
+        let owed = if cumulative { tokens - *paid } else { tokens };
+        *paid = tokens;
+        let got = contracts.workers_got.entry(worker).or_default();
+        *got += owed * FEE;
+        if is_last {
+            contracts.closed_workers.insert(worker);
+        }
+        if *got != tokens * FEE {
+            let text = format!("{worker:?} got {got} for {tokens} tokens");
+            self.fail("a worker was not paid what it earned", text);
+        }
+        true
     }
 
     fn post(&mut self, p: u8, client: u8, body: &[u8]) {
@@ -367,7 +495,7 @@ impl World {
         self.charge(p, id, &contract, body, PaymentKind::ClientCharge);
     }
 
-    fn client_contract(&self, p: u8, client: u8) -> Option<Address> {
+    pub(crate) fn client_contract(&self, p: u8, client: u8) -> Option<Address> {
         let identity = crate::proxy::identity(p);
         let proxy = ProxyIdentity {
             owner: identity.owner,

@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 use cocoon_contract::address::{self, Network, ProxyIdentity, StateInit};
 use cocoon_contract::boc;
 use cocoon_contract::cell::{Cell, Hash};
-use cocoon_contract::message::{Body, ClientAction, ClientRequest, SaveState};
+use cocoon_contract::message::{
+    Body, ClientAction, ClientRequest, ProxyAction, ProxyRequest, SaveState,
+};
 use cocoon_contract::state::{ClientConst, ClientState, Phase, ProxyState, WorkerState};
 use cocoon_contract::wallet::{CocoonOrder, Layout, Outgoing, external};
 use cocoon_ledger::ClientStatus;
@@ -15,11 +17,11 @@ use cocoon_localchain::{Genesis, LocalChain};
 use cocoon_units::{Address, Nanoton, PublicKey};
 use ed25519_dalek::SigningKey;
 
-use crate::chain::{ClientContract, DEPOSIT};
-use crate::world::{FEE, PRICE};
+use crate::chain::{ClientContract, DEPOSIT, PROXY_STAKE};
+use crate::world::PRICE;
 
 /// When the chain begins, milliseconds since 1970; the world's time is added.
-const EPOCH_MS: u64 = 1_800_000_000_000;
+pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
 /// What every wallet gets from the faucet.
 const FUNDS: Nanoton = Nanoton(1_000_000_000_000);
 /// What goes along with a message for its fees, as nodes attach it.
@@ -93,7 +95,13 @@ impl Contracts {
         for p in 0..all.proxies.len() {
             let init = told("proxy", address::proxy_init(&all.proxies[p], &all.network))?;
             let p = u8::try_from(p).unwrap_or(u8::MAX);
+            let contract = init.address();
             all.send(Purse::Proxy(p), 0, &[Outgoing::deploy(init, Nanoton(GAS))])?;
+            let action = ProxyAction::IncreaseStake { amount: Nanoton(PROXY_STAKE) };
+            let excess = wallet_address(Purse::Proxy(p));
+            let body = told("stake", ProxyRequest { query_id: 1, action, excess }.cell())?;
+            let stake = Outgoing::to_contract(contract, Nanoton(PROXY_STAKE + GAS), body);
+            all.send(Purse::Proxy(p), 0, &[stake])?;
         }
         Ok(all)
     }
@@ -201,14 +209,21 @@ impl Contracts {
 
     /// What a proxy's contract has: its share of every token that a worker was paid for, what is
     /// charged and not yet paid out, and what its clients have left.
-    pub(crate) fn check_coins(&self, p: u8, paid: u64, charged: u64, left: u64) -> Checked<()> {
+    pub(crate) fn check_coins(
+        &self,
+        p: u8,
+        model: &crate::chain::Contracts,
+        (paid, charged, left): (u64, u64, u64),
+    ) -> Checked<()> {
         let at = self.proxy(p)?;
         let state = self.data(at).ok_or("a proxy has no contract")?;
         let (state, _) = told("proxy's state", ProxyState::parse(&state))?;
         let own = state.balance.0 + state.stake.0;
-        let earned = paid * (PRICE - FEE);
-        if own != earned {
-            return Err(format!("proxy {p} owns {own} for {paid} tokens, not {earned}"));
+        let his = if model.phase == Phase::Closed { 0 } else { model.of_owner() };
+        // What lay there for storage and gas is used before the owner's part.
+        let spared = if model.lent > 0 && his > 0 { model.lent.min(GAS) } else { 0 };
+        if !(his..=his + spared).contains(&own) {
+            return Err(format!("proxy {p} owns {own} for {paid} tokens, not {his}"));
         }
         let account = self.chain.account(at).and_then(|account| account.load_account().ok()?);
         let coins = account.map_or(0, |account| account.balance.tokens.into_inner());
@@ -246,7 +261,7 @@ impl Contracts {
         self.send(Purse::Client(c), now_ms, &[message])
     }
 
-    fn send(&mut self, from: Purse, now_ms: u64, messages: &[Outgoing]) -> Checked<()> {
+    pub(crate) fn send(&mut self, from: Purse, now_ms: u64, messages: &[Outgoing]) -> Checked<()> {
         let now_ms = (EPOCH_MS + now_ms).max(self.chain.last_ms() + 1);
         let seqno = self.seqnos.entry(from).or_default();
         let valid_until_s = u32::try_from(now_ms / 1_000 + 600).unwrap_or(u32::MAX);

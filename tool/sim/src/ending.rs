@@ -20,12 +20,14 @@ impl World {
     pub(crate) fn play(&mut self, steps_max: u64) {
         let quiet_ms = self.plan.span_ms.max(last_end_ms(&self.plan.faults)) + 1_000;
         self.run_until(quiet_ms, steps_max);
+        self.lose_proxies();
         self.calm_down();
         self.run_until(quiet_ms + CALM_MS, steps_max);
         self.ask_last();
         self.run_until(quiet_ms + CALM_MS + PROBE_MS, steps_max);
         if self.violation.is_none() && self.steps < steps_max {
             self.reckon();
+            self.bring_home();
         }
     }
 
@@ -43,7 +45,7 @@ impl World {
         }
     }
 
-    fn nodes(&self) -> Vec<NodeId> {
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
         (0..self.plan.proxies)
             .map(NodeId::Proxy)
             .chain((0..self.plan.clients).map(NodeId::Client))
@@ -55,7 +57,7 @@ impl World {
     fn ask_last(&mut self) {
         for client in 0..self.plan.clients {
             for proxy in 0..self.plan.proxies {
-                if self.closing.contains(&(client, proxy)) {
+                if self.closing.contains(&(client, proxy)) || self.is_gone(proxy) {
                     continue;
                 }
                 let number = PROBES + self.probes.len();
@@ -78,7 +80,7 @@ impl World {
 
     fn reckon(&mut self) {
         self.check_ends();
-        for p in 0..self.plan.proxies {
+        for p in (0..self.plan.proxies).filter(|p| !self.is_gone(*p)).collect::<Vec<_>>() {
             self.check_at_rest(p);
         }
         for node in self.nodes() {
@@ -153,7 +155,7 @@ impl World {
                 self.plan.liar,
                 Some((NodeId::Proxy(liar), Lie::ProxyInflates | Lie::ProxyOldPayment)) if liar == p
             );
-            if closing || proxy_lied || self.plan.lies(node) {
+            if closing || proxy_lied || self.plan.lies(node) || self.is_gone(p) {
                 continue;
             }
             let proxy = &self.proxies[usize::from(p)];
@@ -188,6 +190,9 @@ impl World {
     /// Money that was asked back is back.
     fn check_closed(&mut self) {
         for (c, p) in self.closing.clone() {
+            if self.is_gone(p) {
+                continue;
+            }
             let id = account(crate::client::owner(c));
             let contract = self.chain.contracts[usize::from(p)].clients.get(&id).cloned();
             let Some(contract) = contract else { continue };

@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+mod after;
 mod chain;
 mod chance;
 mod client;
@@ -43,11 +44,12 @@ mod violation;
 mod worker;
 mod world;
 
+pub use after::HOME_MS;
 pub use chance::Chance;
 pub use disk::Disk;
 pub use ending::{CALM_MS, PROBE_MS};
 pub use log::{Entry, Log};
 pub use mutant::Mutant;
-pub use plan::{Ask, Fault, FaultKind, Lie, NodeId, Plan, Point};
+pub use plan::{Ask, Fate, Fault, FaultKind, Lie, NodeId, Plan, Point};
 pub use run::{Options, Outcome, run, shrink};
 pub use violation::Violation;

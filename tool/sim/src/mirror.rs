@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    fn compare(&self, contracts: &Contracts, p: u8) -> Checked<()> {
+    pub(crate) fn compare(&self, contracts: &Contracts, p: u8) -> Checked<()> {
         let model = &self.chain.contracts[usize::from(p)];
         let (mut charged, mut left) = (0, 0);
         for c in 0..self.plan.clients {
@@ -76,7 +76,7 @@ impl World {
             let owner = self.worker_owner(*worker).ok_or("a payout to a stranger")?;
             contracts.compare_worker(p, owner, *paid)?;
         }
-        contracts.check_coins(p, model.workers.values().sum(), charged, left)
+        contracts.check_coins(p, model, (model.workers.values().sum(), charged, left))
     }
 
     fn worker_owner(&self, id: AccountId) -> Option<cocoon_units::Address> {

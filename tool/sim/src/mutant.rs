@@ -90,6 +90,16 @@ mutants! {
     /// The model of the contracts keeps what a closing client may take out at once; only the
     /// contracts beside it know better.
     CloseKeepsFree = "close-keeps-free",
+    /// A hand that dies does not begin again to wind an old contract down.
+    WindingForgotten = "winding-forgotten",
+    /// A client's hand that dies forgets that it wants its money back.
+    RefundForgotten = "refund-forgotten",
+    /// The chain lets clients force a refund without a delay.
+    ForcedAtOnce = "forced-at-once",
+    /// The chain pays workers their total again instead of what is new.
+    PayoutNotCumulative = "payout-not-cumulative",
+    /// A proxy contract that closes gives all its coins to the owner.
+    CloseTakesAll = "close-takes-all",
 }
 
 impl Mutant {

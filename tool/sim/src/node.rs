@@ -30,6 +30,8 @@ pub(crate) struct Base {
     pub(crate) disk_slow_until_ms: u64,
     pub(crate) disk_full_until_ms: u64,
     pub(crate) fuse: Option<Fuse>,
+    /// It is not started again.
+    pub(crate) is_lost: bool,
     /// Until when a misfortune of its own excuses delays.
     pub(crate) excused_until_ms: u64,
 }

@@ -153,6 +153,20 @@ pub enum Lie {
     ClientOdd,
 }
 
+/// What becomes of a proxy when the service is over, in worlds with a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Stays,
+    /// The network gets other parameters, and the proxy winds its old contract down.
+    Moves {
+        /// When it is gone for good all the same.
+        dies_after_ms: Option<u64>,
+    },
+    /// It is gone for good, with whatever is under way.
+    Dies,
+}
+
 /// Everything that a seed decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -174,6 +188,8 @@ pub struct Plan {
     pub faults: Vec<(usize, Fault)>,
     /// When misfortunes and requests end.
     pub span_ms: u64,
+    /// What becomes of each proxy then; [`Fate::Stays`] where the list is short.
+    pub fates: Vec<Fate>,
 }
 
 impl Plan {
@@ -193,6 +209,7 @@ impl Plan {
             asks: Vec::new(),
             faults: Vec::new(),
             span_ms: chance.between(2, 8) * 60_000,
+            fates: Vec::new(),
         };
         if chance.percent(30) {
             plan.liar = Some(plan.draw_liar(&mut chance));
@@ -203,6 +220,8 @@ impl Plan {
         let mut harming = Chance::of(seed, "faults", 0);
         let faults = if harming.percent(10) { 0 } else { harming.between(1, 14) as usize };
         plan.faults = (0..faults).map(|n| (n, plan.draw_fault(&mut harming))).collect();
+        let mut ending = Chance::of(seed, "fates", 0);
+        plan.fates = (0..proxies).map(|_| draw_fate(&mut ending)).collect();
         plan
     }
 
@@ -313,5 +332,14 @@ impl Plan {
     #[must_use]
     pub fn lies(&self, node: NodeId) -> bool {
         self.liar.is_some_and(|(liar, _)| liar == node)
+    }
+}
+
+fn draw_fate(chance: &mut Chance) -> Fate {
+    match chance.index(10) {
+        0..=2 => Fate::Stays,
+        3..=5 => Fate::Moves { dies_after_ms: None },
+        6 => Fate::Moves { dies_after_ms: Some(chance.between(1_000, 1_200_000)) },
+        _ => Fate::Dies,
     }
 }

@@ -352,7 +352,7 @@ impl World {
     }
 
     fn restart(&mut self, node: NodeId) {
-        if self.is_up(node) {
+        if self.is_up(node) || self.base(node).is_some_and(|base| base.is_lost) {
             return;
         }
         match node {

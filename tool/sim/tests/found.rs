@@ -14,6 +14,7 @@ fn calm() -> Plan {
         asks: Vec::new(),
         faults: Vec::new(),
         span_ms: 120_000,
+        fates: Vec::new(),
     }
 }
 
