@@ -26,6 +26,8 @@ TOKENS = 60
 # NanoTON for a token: minutes of it are some TON.
 PRICE = 20_000
 USERS = 8
+# A chain keeps every block that it made: half an hour of it is 90 MB.
+KEPT_MB = {"chain": 1_000}
 ROUND_S = 8.0
 PATIENCE_S = 12
 
@@ -337,7 +339,7 @@ def level_returns(net, begin):
         high = {
             name: (files, memory)
             for name, (files, memory) in now.items()
-            if files > begin[name][0] + 6 or memory > begin[name][1] + 24
+            if files > begin[name][0] + 6 or memory > begin[name][1] + 24 + KEPT_MB.get(name, 0)
         }
         return not high and now
 

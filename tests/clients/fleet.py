@@ -338,6 +338,8 @@ class Fleet:
             **self._on_chain("network."), **money,
             "http.listen": node.at("http"), "http.require_keys": "false",
             "http.behind_trusted_proxy": "true", "http.limits.drain_ms": "15000",
+            # What is kept on purpose must not look like a leak.
+            "network.receipts_max": 200,
             "network.data_dir": node.data_dir, "network.proxy_connections": len(self.proxies),
         }  # fmt: skip
 

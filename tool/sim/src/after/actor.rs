@@ -55,7 +55,7 @@ pub(super) struct Actor {
 
 /// What a hand does next.
 enum Does {
-    Sends { label: u64, message: Outgoing, record: Option<SettleRecord> },
+    Sends { label: u64, message: Box<Outgoing>, record: Option<Box<SettleRecord>> },
     WaitsUntil(u64),
     LooksAgain,
     Rests,
@@ -172,7 +172,7 @@ impl World {
         let wake = Event::Wake { actor: number, life };
         match does {
             Does::Sends { label, message, record } => {
-                self.writes_down(after, number, record);
+                self.writes_down(after, number, record.as_deref());
                 // Between record and order: the wallet never hears of it.
                 if is_bad && after.chance.percent(4) {
                     return self.dies(after, number);
@@ -211,16 +211,16 @@ impl World {
         }
     }
 
-    fn writes_down(&self, after: &mut After, number: usize, record: Option<SettleRecord>) {
+    fn writes_down(&self, after: &mut After, number: usize, record: Option<&SettleRecord>) {
         let Some(record) = record else { return };
         match &mut after.actors[number].role {
-            Role::Client { log, .. } | Role::Worker { log, .. } => log.apply(&record),
+            Role::Client { log, .. } | Role::Worker { log, .. } => log.apply(record),
             Role::Winding { .. } => {}
         }
     }
 
     /// Gives a message to the wallet.
-    fn sends(&mut self, after: &mut After, number: usize, label: u64, message: Outgoing) {
+    fn sends(&mut self, after: &mut After, number: usize, label: u64, message: Box<Outgoing>) {
         after.on_the_way.insert((number, label));
         let is_bad = after.is_bad_weather(self.now_ms);
         if is_bad && after.chance.percent(20) {
@@ -234,7 +234,6 @@ impl World {
         {
             at_ms = to + 500;
         }
-        let message = Box::new(message);
         // Somebody else posts the same again: what is on chain is there for all to copy.
         if is_bad
             && after.chance.percent(5)
@@ -330,11 +329,7 @@ impl World {
                 }
                 WindStep::Send { message, .. } => {
                     let label = message.body.as_ref().and_then(cocoon_role_proxy::query_id);
-                    break Does::Sends {
-                        label: label.unwrap_or_default(),
-                        message: *message,
-                        record: None,
-                    };
+                    break Does::Sends { label: label.unwrap_or_default(), message, record: None };
                 }
                 WindStep::Wait { until_s } => break Does::WaitsUntil(until_s),
                 WindStep::Done { .. } => break Does::Rests,
@@ -422,7 +417,11 @@ fn impatient(site: &ClientSite, query_id: u64) -> Does {
     match request.cell() {
         Ok(body) => Does::Sends {
             label: query_id,
-            message: Outgoing::to_contract(site.contract, cocoon_settle::cost::ATTACHED, body),
+            message: Box::new(Outgoing::to_contract(
+                site.contract,
+                cocoon_settle::cost::ATTACHED,
+                body,
+            )),
             record: None,
         },
         Err(_) => Does::LooksAgain,
@@ -432,8 +431,8 @@ fn impatient(site: &ClientSite, query_id: u64) -> Does {
 fn does(next: Next, sent: impl FnOnce(&Order) -> SettleRecord) -> Does {
     match next {
         Next::Send(order) => {
-            let record = Some(sent(&order));
-            Does::Sends { label: order.label, message: order.message, record }
+            let record = Some(Box::new(sent(&order)));
+            Does::Sends { label: order.label, message: Box::new(order.message), record }
         }
         Next::Wait(
             Wait::Delay { until_s, .. }

@@ -17,6 +17,9 @@ struct Arguments {
     /// Play all seeds of a range, `from..to`.
     #[arg(long)]
     seeds: Option<String>,
+    /// Begin no seed after so many minutes, whatever the range.
+    #[arg(long)]
+    minutes: Option<f64>,
     /// Threads; every seed runs on one.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
@@ -97,13 +100,14 @@ fn play(plan: Plan, options: Options) -> Result<Outcome> {
 fn print_outcome(outcome: &Outcome) {
     let plan = &outcome.plan;
     println!(
-        "seed {}: {} clients, {} proxies, {} workers, {}, liar {:?}",
+        "seed {}: {} clients, {} proxies, {} workers, {}, liar {:?}, proxies in the end {:?}",
         plan.seed,
         plan.clients,
         plan.proxies,
         plan.workers,
         if plan.real_chain { "chain" } else { "no chain" },
-        plan.liar
+        plan.liar,
+        plan.fates
     );
     for (number, fault) in &plan.faults {
         println!("  fault {number}: {fault:?}");
@@ -140,7 +144,10 @@ fn play_all(arguments: &Arguments, from: u64, to: u64) -> Result<()> {
     let jobs = arguments.jobs.max(1);
     let sums: Vec<Result<Sums>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs)
-            .map(|job| scope.spawn(move || play_share(arguments, from + job, to, jobs)))
+            .map(|job| {
+                let until = arguments.minutes.map(|minutes| (started, minutes * 60.0));
+                scope.spawn(move || play_share(arguments, (from + job, to, jobs), until))
+            })
             .collect();
         let joined = threads.into_iter().map(|thread| thread.join());
         joined.map(|sums| sums.unwrap_or_else(|_| bail!("a run panicked"))).collect()
@@ -176,10 +183,16 @@ fn play_all(arguments: &Arguments, from: u64, to: u64) -> Result<()> {
     Ok(())
 }
 
-fn play_share(arguments: &Arguments, from: u64, to: u64, step: u64) -> Result<Sums> {
+fn play_share(
+    arguments: &Arguments,
+    (from, to, step): (u64, u64, u64),
+    until: Option<(Instant, f64)>,
+) -> Result<Sums> {
     let mut sums = Sums::default();
     let mut seed = from;
-    while seed < to {
+    let is_over =
+        || until.is_some_and(|(started, seconds)| started.elapsed().as_secs_f64() >= seconds);
+    while seed < to && !is_over() {
         let outcome = play(Plan::of_seed(seed), arguments.options(false))?;
         sums.seeds += 1;
         sums.virtual_ms += outcome.virtual_ms;
