@@ -83,7 +83,7 @@ impl Demands {
         let accepts = |kind: &&str| {
             *kind == judged.kind || (*kind == "tee" && ["tdx", "sev-snp"].contains(&judged.kind))
         };
-        if !self.kinds.is_empty() && !self.kinds.iter().any(|kind| accepts(kind)) {
+        if !self.kinds.is_empty() && !self.kinds.iter().any(accepts) {
             let shown = if judged.kind.is_empty() { "no TEE" } else { judged.kind };
             let wanted = self.kinds.join(" or ");
             return Some(Objection {
