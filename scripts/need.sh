@@ -1,7 +1,8 @@
 # What the build and the tests need from the system, and how it gets there.
 #
 #   need build          cmake, libclang, a C++ compiler (the embedded engine); pip (its model)
-#   need check          build, and node, python3-venv, openssl, iproute2, libfaketime, cryptsetup-bin (the tests)
+#   need check          build, and node, python3-venv, openssl, iproute2, libfaketime, cryptsetup-bin, a browser, and
+#                   clang, lld and a standard library for WebAssembly (the tests)
 #
 # Says what it is about to install and why, asks before it uses root unless it is root or in CI,
 # and does nothing when everything is there.
@@ -35,6 +36,16 @@ has_faketime() {
     return 1
 }
 
+# The default compiler's own (rustup target add), or Debian's compiler with the sources of its own.
+has_wasm_std() {
+    [ -d "$(rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null)" ] && return 0
+    [ -d /usr/lib/rustlib/src/rust/library/std ] && /usr/bin/rustc --version >/dev/null 2>&1
+}
+
+has_browser() {
+    has chromium || has chromium-browser || has google-chrome
+}
+
 find_missing() { # build | check
     has cargo || {
         echo "A Rust toolchain is needed first: see https://www.rust-lang.org/tools/install" >&2
@@ -52,6 +63,11 @@ find_missing() { # build | check
     has ip || lacks iproute2 "links that can be cut, in the chaos test"
     has_faketime || lacks libfaketime "clocks that step, in the chaos test"
     has openssl || lacks openssl "an independent TLS peer for the tests"
+    has clang || lacks clang "the verifier for browsers: C to WebAssembly"
+    has llvm-ar || lacks llvm "the verifier for browsers"
+    has wasm-ld || lacks lld "the verifier for browsers"
+    has_wasm_std || lacks "rustc-web rust-web-src" "Rust's standard library for WebAssembly"
+    has_browser || lacks chromium "the page that verifies"
     has_veritysetup || lacks cryptsetup-bin "an independent hash tree for the tests"
 }
 

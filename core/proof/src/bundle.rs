@@ -12,7 +12,7 @@ pub const BUNDLE_LIMIT: usize = 16 << 20;
 const MACHINES_MAX: usize = 512;
 
 /// Most hashes in a list of the registry.
-const HASHES_MAX: usize = 65_536;
+pub(crate) const HASHES_MAX: usize = 65_536;
 
 /// Longest text of a bundle that is shown to people, in bytes.
 const TEXT_LIMIT: usize = 1024;

@@ -9,6 +9,7 @@ use crate::examine::{Asker, examine};
 use crate::receipt::SignedReceipt;
 use crate::receipt_check::{Compared, ReceiptFile, check_receipt};
 use crate::report_lines::Standing;
+use crate::trust::Trust;
 
 fn asker() -> Asker {
     Asker {
@@ -50,5 +51,16 @@ pub fn bundle(data: &[u8]) {
 pub fn receipt_file(data: &[u8]) {
     if let Ok((file, signed)) = ReceiptFile::read(data) {
         let _ = check_receipt(&file, &signed, Compared::default(), &asker());
+    }
+}
+
+/// Any trust file.
+///
+/// # Panics
+/// When trust that was read does not read back.
+pub fn trust(data: &[u8]) {
+    if let Ok(trust) = Trust::read(data) {
+        let written = trust.write().unwrap_or_default();
+        assert_eq!(Trust::read(&written), Ok(trust));
     }
 }

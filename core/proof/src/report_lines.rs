@@ -66,22 +66,6 @@ pub struct Requirement {
     pub claim: String,
 }
 
-/// What has to hold of machines that one is connected to now.
-pub const USUAL: [&str; 12] = [
-    "registry",
-    "proxies",
-    "workers",
-    "hardware",
-    "tcb",
-    "image",
-    "debug_off",
-    "key_binding",
-    "worker.freshness",
-    "worker.weights",
-    "worker.network",
-    "worker.receipt_key",
-];
-
 /// Claims about machines.
 const MACHINE_CLAIMS: [&str; 11] = [
     "hardware",

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use cocoon_attest::{Collateral, Digest32, PeerEvidence, Policy};
+use cocoon_attest::{ClaimKind, Collateral, Digest32, PeerEvidence, Policy};
 use cocoon_proof::{
-    Asker, Bundle, BundleFault, MachineRole, RootView, Shown, Standing, examine, fuzz,
+    Asker, Bundle, BundleFault, MachineRole, RootView, Shown, Standing, Trust, TrustFault, examine,
+    fuzz,
 };
 use proptest::prelude::*;
 
@@ -81,4 +82,29 @@ proptest! {
         fuzz::bundle(&bytes);
         fuzz::bundle(&bytes[..place]);
     }
+}
+
+#[test]
+fn a_trust_file_reads_as_it_was_written_and_nothing_else_is_one() {
+    let registry = RootView { models: vec![Digest32::from([5; 32])], ..RootView::default() };
+    let trust = Trust::new(Policy::tee(), Some(registry));
+    let written = String::from_utf8(trust.write().unwrap()).unwrap();
+    assert_eq!(Trust::read(written.as_bytes()), Ok(trust));
+    assert_eq!(Trust::read(&Trust::default().write().unwrap()), Ok(Trust::default()));
+    // The registry says which images and models.
+    let strict = Policy::tee().requiring(ClaimKind::Image).requiring(ClaimKind::Weights);
+    let strict = Trust::new(strict, None);
+    assert_eq!(Trust::read(&strict.write().unwrap()), Ok(strict));
+    let refused = |text: &str| Trust::read(text.as_bytes()).unwrap_err();
+    assert!(matches!(refused("{}"), TrustFault::Malformed { .. }));
+    let bundle = String::from_utf8(bundle().write().unwrap()).unwrap();
+    assert!(matches!(refused(&bundle), TrustFault::Version { .. }));
+    let later = written.replacen("\"version\": 1", "\"version\": 2", 1);
+    assert!(matches!(refused(&later), TrustFault::Version { version: 2, .. }));
+    let lame = Policy { tdx: None, snp: None, ..Policy::tee() };
+    let lame = String::from_utf8(Trust::new(lame, None).write().unwrap()).unwrap();
+    assert!(matches!(refused(&lame), TrustFault::Policy { .. }));
+    let long = " ".repeat(cocoon_proof::TRUST_LIMIT + 1);
+    assert!(matches!(refused(&long), TrustFault::TooLong { .. }));
+    fuzz::trust(written.as_bytes());
 }

@@ -27,6 +27,7 @@ use crate::request_id::{self, RequestId};
 use crate::route::{self, Page, Route};
 use crate::serve::ServeFault;
 use crate::upstream::Upstream;
+use crate::verify_page;
 
 /// A gateway: everything its connections share.
 #[derive(Debug)]
@@ -233,8 +234,9 @@ impl<U: Upstream> Gateway<U> {
         }
         match route {
             Route::Inference(_) if self.is_closing() => Err(Box::new(Refusal::closing())),
-            // What monitors ask for is open; the rest tells of the operator's business.
-            Route::Page(Page::Health | Page::Ready | Page::OpenApi) => Ok(None),
+            // What monitors ask for is open, and what is in every copy of Cocoon; the rest tells of
+            // the operator's business.
+            Route::Page(Page::Health | Page::Ready | Page::OpenApi | Page::Verify) => Ok(None),
             Route::Page(Page::JsonStats | Page::Stats | Page::Metrics)
                 if self.has_access_word(parts.uri.query().unwrap_or_default()) =>
             {
@@ -252,6 +254,7 @@ impl<U: Upstream> Gateway<U> {
         match page {
             Page::Attestation => self.attestation_page(&http::Uri::default()).await,
             Page::Receipt(id) => self.receipt_page(&id).await,
+            Page::Verify => Ok(verify_page::reply()),
             Page::Models => self.models_page().await,
             Page::Model(name) => self.model_page(&name).await,
             Page::Health => Ok(pages::json(StatusCode::OK, "{\"status\":\"ok\"}".into())),

@@ -43,6 +43,7 @@ mod ticket;
 pub mod tls;
 pub mod upstream;
 mod vault;
+mod verify_page;
 
 pub use answer::{
     AnswerFeed, AnswerHead, AnswerParts, FinalRecord, InferenceStream, answer_channel,

@@ -44,9 +44,16 @@ mod tests {
         for endpoint in Endpoint::ALL {
             assert!(paths.contains_key(endpoint.path()), "{endpoint:?} is not documented");
         }
-        for path in
-            ["/v1/models", "/health", "/ready", "/metrics", "/openapi.json", "/jsonstats", "/stats"]
-        {
+        for path in [
+            "/v1/models",
+            "/health",
+            "/ready",
+            "/metrics",
+            "/openapi.json",
+            "/jsonstats",
+            "/stats",
+            "/verify",
+        ] {
             assert!(paths.contains_key(path), "{path} is not documented");
         }
     }

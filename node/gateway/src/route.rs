@@ -44,6 +44,8 @@ pub(crate) enum Page {
     JsonStats,
     /// `/stats`
     Stats,
+    /// `/verify`: the verifier in a page.
+    Verify,
     /// `/v1/attestation`
     Attestation,
     /// `/v1/receipts/{id}`
@@ -105,6 +107,7 @@ fn page(path: &str) -> Option<Page> {
         "/openapi.json" => Page::OpenApi,
         "/jsonstats" => Page::JsonStats,
         "/stats" => Page::Stats,
+        "/verify" => Page::Verify,
         "/v1/attestation" => Page::Attestation,
         _ if path.starts_with("/v1/receipts/") => {
             let id = path.strip_prefix("/v1/receipts/")?;
@@ -158,6 +161,7 @@ mod tests {
         assert_eq!(post("/request/close"), Route::Operator(OperatorPath::Close));
         assert_eq!(get("/request/close"), Route::WrongMethod("POST, OPTIONS"));
         assert_eq!(post("/request/else"), Route::Unknown);
+        assert_eq!(get("/verify"), Route::Page(Page::Verify));
         assert_eq!(get("/favicon.ico"), Route::Unknown);
         assert_eq!(post("/health"), Route::WrongMethod("GET, HEAD, OPTIONS"));
         assert_eq!(Route::of(&Method::OPTIONS, "/anything"), Route::Preflight);

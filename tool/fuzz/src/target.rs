@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     target("proof-receipt", cocoon_proof::fuzz::receipt, 2048),
     target("proof-receipt-file", cocoon_proof::fuzz::receipt_file, 8192),
     target("proof-bundle", cocoon_proof::fuzz::bundle, 8192),
+    target("proof-trust", cocoon_proof::fuzz::trust, 4096),
     target("verity-superblock", cocoon_verity::fuzz::superblock, 1024),
     target("verity-tree", cocoon_verity::fuzz::tree, 4096),
     target("verity-archive", cocoon_verity::fuzz::archive, 2048),

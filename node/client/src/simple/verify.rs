@@ -4,7 +4,7 @@ use cocoon_attest::{Digest32, Policy};
 use cocoon_gateway::Upstream as _;
 use cocoon_host::clock;
 use cocoon_host::evidence::{EvidenceConfig, simulated_policy};
-use cocoon_proof::{Asker, Bundle, Examination, Requirement, USUAL, examine};
+use cocoon_proof::{Asker, Bundle, Examination, Occasion, Requirement, examine};
 
 use super::{AskFault, Client};
 use crate::fault::NetworkFault;
@@ -38,9 +38,7 @@ impl Client {
     /// # Errors
     /// [`AskFault`]: the evidence could not be had; nothing is known of the machines. Try again.
     pub async fn verify(&self) -> Result<Verified, AskFault> {
-        let required: Vec<Requirement> =
-            USUAL.iter().filter_map(|text| text.parse().ok()).collect();
-        self.verify_by(&required).await
+        self.verify_by(&Occasion::Live.requirements()).await
     }
 
     /// As [`Client::verify`], with demands of one's own, as in `"worker.gpu".parse()`.

@@ -29,6 +29,9 @@ pub(crate) struct VerifyOptions {
     /// Save the evidence, with all that is needed to judge it again.
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) save: Option<PathBuf>,
+    /// Save rules, roots and registry, to verify elsewhere: with --trust, or in a browser.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_trust: Option<PathBuf>,
     /// Nonce that you drew for the saved bundle; without it nobody knows how fresh it was.
     #[arg(long, value_name = "HEX", requires = "offline")]
     pub(crate) nonce: Option<String>,
@@ -109,6 +112,10 @@ pub(crate) struct TrustOptions {
     /// Configuration of your own gateway: registry, root contract and roots are taken from it.
     #[arg(long, value_name = "FILE", conflicts_with = "chain")]
     pub(crate) gateway_config: Option<PathBuf>,
+    /// Rules, roots and registry that you saved before (--save-trust). Keep it yourself: one that
+    /// comes with the evidence proves nothing.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["chain", "gateway_config"])]
+    pub(crate) trust: Option<PathBuf>,
     /// Rules (JSON policy) instead of the strict ones; may name GPU firmware and platforms.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,

@@ -4,12 +4,12 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use cocoon_gateway::body_sent;
 use cocoon_openai::Endpoint;
-use cocoon_proof::{Body, Compared, ReceiptFile, Requirement, SignedReceipt, check_receipt};
+use cocoon_proof::{Body, Compared, ReceiptFile, SignedReceipt, check_receipt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::options::{ReceiptCommand, ReceiptVerifyOptions, ShowOptions, TrustOptions};
-use super::trust::{Trust, read_file, write_file};
+use super::trust::{Own, read_file, write_file};
 use super::{block_on, fetch, show};
 use crate::mistake;
 
@@ -30,8 +30,8 @@ pub(crate) fn run(command: &ReceiptCommand) -> Result<()> {
 }
 
 fn show_receipt(options: &ShowOptions) -> Result<()> {
-    let trust = Trust::read(&TrustOptions::default())?;
-    let gateway = trust.gateway(options.gateway.as_ref());
+    let own = Own::read(&TrustOptions::default())?;
+    let gateway = own.gateway(options.gateway.as_ref());
     let (file, receipt) = find(&options.receipt, &gateway, &options.output.key)?;
     if let Some(path) = &options.save {
         write_file(path, &file.write()?)?;
@@ -74,33 +74,26 @@ fn show_receipt(options: &ShowOptions) -> Result<()> {
 }
 
 fn verify(options: &ReceiptVerifyOptions) -> Result<()> {
-    let trust = Trust::read(&options.trust)?;
-    let gateway = trust.gateway(options.gateway.as_ref());
+    let own = Own::read(&options.trust)?;
+    let gateway = own.gateway(options.gateway.as_ref());
     let body = |path: &Option<PathBuf>| {
         path.as_ref().map(|path| read_file(path, BODY_LEN_MAX)).transpose()
     };
     let (request, answer) = (body(&options.request)?, body(&options.answer)?);
     let (file, receipt) = find(&options.receipt, &gateway, &options.output.key)?;
-    let asker = trust.later(None, receipt.receipt.ended_ms);
-    let request = request.map(|body| as_sent(body, &receipt, &trust));
+    let asker = own.later(None, receipt.receipt.ended_ms);
+    let request = request.map(|body| as_sent(body, &receipt, &own));
     let compared = Compared { request: request.as_deref(), answer: answer.as_deref() };
     let found = check_receipt(&file, &receipt, compared, &asker);
-    let mut usual = vec!["signature", "evidence", "price"];
-    if request.is_some() {
-        usual.push("request");
-    }
-    if answer.is_some() {
-        usual.push("answer");
-    }
-    let required: Vec<Requirement> = match options.require.as_slice() {
-        [] => usual.iter().filter_map(|text| text.parse().ok()).collect(),
+    let required = match options.require.as_slice() {
+        [] => compared.requirements(),
         list => list.to_vec(),
     };
     show::verdict(&receipt.id(), &found, &required, options.output.json)
 }
 
 /// The body as the gateway sends it on, when that is what the receipt is about; otherwise as it is.
-fn as_sent(body: Vec<u8>, receipt: &SignedReceipt, trust: &Trust) -> Vec<u8> {
+fn as_sent(body: Vec<u8>, receipt: &SignedReceipt, own: &Own) -> Vec<u8> {
     let said = &receipt.receipt;
     if Body::of(&body) == said.request {
         return body;
@@ -108,7 +101,7 @@ fn as_sent(body: Vec<u8>, receipt: &SignedReceipt, trust: &Trust) -> Vec<u8> {
     let asked = Endpoint::of_path(&said.path);
     let translated = [Endpoint::Responses, Endpoint::Messages];
     for endpoint in asked.into_iter().chain(translated) {
-        if let Ok(sent) = body_sent(endpoint, Bytes::from(body.clone()), &trust.http)
+        if let Ok(sent) = body_sent(endpoint, Bytes::from(body.clone()), &own.http)
             && Body::of(&sent) == said.request
         {
             return sent.to_vec();

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, bail};
 use cocoon_proof::{ClaimLine, Examination, Requirement, Standing};
-use serde_json::json;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Prints what was found; fails when it is not good enough.
@@ -12,20 +11,13 @@ pub(crate) fn verdict(
     required: &[Requirement],
     as_json: bool,
 ) -> Result<()> {
-    let objections = found.objections(required);
+    let answer = found.answer(what, required);
     if as_json {
-        let object = json!({
-            "subject": what,
-            "ok": objections.is_empty(),
-            "objections": objections,
-            "judged_at_ms": found.judged_at_ms,
-            "claims": found.claims,
-        });
-        say(&object.to_string());
+        say(&serde_json::to_string(&answer)?);
     } else {
         text(what, found);
     }
-    match objections.as_slice() {
+    match answer.objections.as_slice() {
         [] => {
             if !as_json {
                 say("\nEvery required claim holds.");

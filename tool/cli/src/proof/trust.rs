@@ -7,7 +7,7 @@ use cocoon_host::chain::read_root;
 use cocoon_host::config::Layers;
 use cocoon_host::evidence::{EvidenceConfig, simulated_policy};
 use cocoon_host::network;
-use cocoon_proof::{Asker, RootView};
+use cocoon_proof::{Asker, RootView, TRUST_LIMIT, Trust};
 use cocoon_units::Address;
 use std::path::{Path, PathBuf};
 
@@ -22,16 +22,15 @@ const POLICY_LEN_MAX: u64 = 1 << 20;
 const GATEWAY: &str = "http://127.0.0.1:10000";
 
 /// What the user's own files say.
-pub(crate) struct Trust {
-    policy: Policy,
-    root: Option<RootView>,
+pub(crate) struct Own {
+    trust: Trust,
     gateway: Option<String>,
     /// How that gateway changes bodies.
     pub(crate) http: GatewayConfig,
     at_ms: Option<u64>,
 }
 
-impl Trust {
+impl Own {
     pub(crate) fn read(options: &TrustOptions) -> Result<Self> {
         let config = match (options.chain, &options.gateway_config) {
             (Some(Chain::Local), _) => {
@@ -51,24 +50,28 @@ impl Trust {
             }
             (None, path) => path.clone(),
         };
-        let mut trust = match config {
+        let mut own = match config {
             Some(path) => Self::of_gateway(&path)?,
             None => Self {
-                policy: Policy::tee(),
-                root: None,
+                trust: Trust::default(),
                 gateway: None,
                 http: GatewayConfig::default(),
                 at_ms: None,
             },
         };
+        if let Some(path) = &options.trust {
+            let bytes = read_file(path, TRUST_LIMIT as u64)?;
+            own.trust = Trust::read(&bytes)
+                .map_err(|fault| mistake(format_args!("{}: {fault}", path.display())))?;
+        }
         if let Some(path) = &options.policy {
             let text = read_file(path, POLICY_LEN_MAX)?;
-            trust.policy = serde_json::from_slice(&text)
+            own.trust.policy = serde_json::from_slice(&text)
                 .map_err(|fault| mistake(format_args!("{}: {fault}", path.display())))?;
-            trust.policy.check().map_err(mistake)?;
+            own.trust.policy.check().map_err(mistake)?;
         }
-        trust.at_ms = options.at.map(|at| at.0);
-        Ok(trust)
+        own.at_ms = options.at.map(|at| at.0);
+        Ok(own)
     }
 
     /// Registry, root contract and roots of a gateway's own configuration.
@@ -100,8 +103,8 @@ impl Trust {
             models: root.model_hashes.iter().map(|hash| Digest32::from(hash.0)).collect(),
         };
         let gateway = format!("http://{}", node.http.listen);
-        let (root, gateway, http) = (Some(view), Some(gateway), node.http);
-        Ok(Self { policy, root, gateway, http, at_ms: None })
+        let trust = Trust::new(policy, Some(view));
+        Ok(Self { trust, gateway: Some(gateway), http: node.http, at_ms: None })
     }
 
     /// The gateway to ask.
@@ -110,31 +113,19 @@ impl Trust {
         gateway.trim_end_matches('/').to_owned()
     }
 
-    /// The rules, for the record of a saved bundle.
-    pub(crate) const fn policy(&self) -> &Policy {
-        &self.policy
+    /// The rules and the registry, for the record.
+    pub(crate) const fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Whoever judges now, by the nonce it has just drawn.
     pub(crate) fn now(&self, nonce: Digest32, now_ms: u64) -> Asker {
-        Asker {
-            policy: self.policy.clone(),
-            nonce: Some(nonce),
-            root: self.root.clone(),
-            now_ms: self.at_ms.unwrap_or(now_ms),
-            date_is_now: self.at_ms.is_none(),
-        }
+        self.trust.now(nonce, now_ms, self.at_ms)
     }
 
     /// Whoever judges something saved, at its own date unless another is named.
     pub(crate) fn later(&self, nonce: Option<Digest32>, made_ms: u64) -> Asker {
-        Asker {
-            policy: self.policy.clone(),
-            nonce,
-            root: self.root.clone(),
-            now_ms: self.at_ms.unwrap_or(made_ms),
-            date_is_now: false,
-        }
+        self.trust.later(nonce, made_ms, self.at_ms)
     }
 }
 

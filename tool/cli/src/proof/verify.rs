@@ -3,73 +3,57 @@
 use anyhow::{Context as _, Result};
 use cocoon_attest::{Collateral, Digest32, PeerEvidence, TdxCollateral};
 use cocoon_host::clock;
-use cocoon_proof::{
-    BUNDLE_LIMIT, Bundle, MachineRole, Requirement, RootView, Shown, USUAL, examine,
-};
+use cocoon_proof::{BUNDLE_LIMIT, Bundle, MachineRole, Occasion, RootView, Shown, examine};
 
 use super::options::VerifyOptions;
-use super::trust::{Trust, read_file, write_file};
+use super::trust::{Own, read_file, write_file};
 use super::{block_on, fetch, show};
 use crate::mistake;
-
-/// What has to hold of something saved: its date and its nonce are its own word.
-const SAVED: [&str; 11] = [
-    "registry",
-    "proxies",
-    "workers",
-    "hardware",
-    "tcb",
-    "image",
-    "debug_off",
-    "key_binding",
-    "worker.weights",
-    "worker.network",
-    "worker.receipt_key",
-];
-
-/// What a quote alone can show.
-const QUOTE: [&str; 3] = ["worker.hardware", "worker.tcb", "worker.debug_off"];
 
 /// Longest quote or collateral that is read, bytes.
 const EVIDENCE_LEN_MAX: u64 = 4 << 20;
 
 pub(crate) fn run(options: &VerifyOptions) -> Result<()> {
-    let trust = Trust::read(&options.trust)?;
-    let (what, mut bundle, asker, usual): (String, _, _, &[&str]) =
-        if let Some(path) = &options.offline {
-            let bytes = read_file(path, BUNDLE_LIMIT as u64)?;
-            let bundle = Bundle::read(&bytes)
-                .map_err(|fault| mistake(format_args!("{}: {fault}", path.display())))?;
-            let nonce = options.nonce.as_deref().map(|text| digest("nonce", text)).transpose()?;
-            let asker = trust.later(nonce, bundle.made_ms);
-            (format!("bundle {}", path.display()), bundle, asker, &SAVED)
-        } else if options.quote.is_some() {
-            let bundle = of_quote(options)?;
-            let asker = trust.later(None, bundle.made_ms);
-            ("a raw quote".to_owned(), bundle, asker, &QUOTE)
-        } else {
-            let gateway = trust.gateway(options.gateway.as_ref());
-            let nonce = Digest32::from(clock::random());
-            let bundle = block_on(ask(&gateway, nonce, &options.output.key))?;
-            let asker = trust.now(nonce, clock::now_ms());
-            (format!("the machines behind {gateway}"), bundle, asker, &USUAL)
-        };
+    let own = Own::read(&options.trust)?;
+    let (what, mut bundle, asker, occasion) = if let Some(path) = &options.offline {
+        let bytes = read_file(path, BUNDLE_LIMIT as u64)?;
+        let bundle = Bundle::read(&bytes)
+            .map_err(|fault| mistake(format_args!("{}: {fault}", path.display())))?;
+        let nonce = options.nonce.as_deref().map(|text| digest("nonce", text)).transpose()?;
+        let asker = own.later(nonce, bundle.made_ms);
+        (format!("bundle {}", path.display()), bundle, asker, Occasion::Saved)
+    } else if options.quote.is_some() {
+        let bundle = of_quote(options)?;
+        let asker = own.later(None, bundle.made_ms);
+        ("a raw quote".to_owned(), bundle, asker, Occasion::Quote)
+    } else {
+        let gateway = own.gateway(options.gateway.as_ref());
+        let nonce = Digest32::from(clock::random());
+        let bundle = block_on(ask(&gateway, nonce, &options.output.key))?;
+        let asker = own.now(nonce, clock::now_ms());
+        (format!("the machines behind {gateway}"), bundle, asker, Occasion::Live)
+    };
     let found = examine(&bundle, &asker);
     if let Some(path) = &options.save {
         if let Some(nonce) = asker.nonce {
             bundle.nonce = nonce;
         }
-        bundle.policy = Some(trust.policy().clone());
+        bundle.policy = Some(own.trust().policy.clone());
         write_file(path, &bundle.write()?)?;
         if !options.output.json {
             show::say(&format!("saved {} (nonce {})", path.display(), bundle.nonce));
         }
     }
+    if let Some(path) = &options.save_trust {
+        write_file(path, &own.trust().write()?)?;
+        if !options.output.json {
+            show::say(&format!("saved {}", path.display()));
+        }
+    }
     let required = match options.require.as_slice() {
-        [] => usual.iter().filter_map(|text| text.parse().ok()).collect(),
+        [] => occasion.requirements(),
         list => list.to_vec(),
     };
-    let required: Vec<Requirement> = required;
     show::verdict(&what, &found, &required, options.output.json)
 }
 

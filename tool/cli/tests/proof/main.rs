@@ -61,9 +61,23 @@ fn is_gpu(lie: Misbehave) -> bool {
     format!("{lie:?}").starts_with("Gpu")
 }
 
+/// Where the evidence of these tests is kept, for the suite that has it judged in browsers
+/// (`tests/suites/web.sh`).
+fn kept(name: &str) -> Option<String> {
+    let dir = std::env::var("COCOON_KEEP_EVIDENCE").ok()?;
+    Some(format!("{dir}/{name}"))
+}
+
 /// Runs `cocoon verify --json` and gives its exit code and answer.
 async fn verify(pair: &Pair, more: &[&str]) -> (i32, Value) {
+    let name = pair.config.file_stem().unwrap().to_str().unwrap();
+    let files = kept(name).map(|base| [format!("{base}.bundle"), format!("{base}.trust")]);
     let mut arguments = vec!["verify", pair.url.as_str(), "--json"];
+    if let Some([bundle, trust]) = &files
+        && !more.contains(&"--save")
+    {
+        arguments.extend(["--save", bundle, "--save-trust", trust]);
+    }
     arguments.extend_from_slice(more);
     let output = pair.cocoon(&arguments).await;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -109,10 +123,11 @@ async fn honest_machines_of_every_kind_verify() {
 async fn every_lie_of_the_platform_is_named() {
     let site = Site::start().await;
     let mut wrong = Vec::new();
-    for (number, lie) in Misbehave::ALL.into_iter().enumerate() {
+    for lie in Misbehave::ALL {
         let Some((claim, verdict, words)) = expected(lie) else { continue };
         let machine = Machine { lie: Some(lie), snp: lie.is_snp(), gpu: is_gpu(lie) };
-        let pair = site.pair(&number.to_string(), machine).await;
+        let name = format!("{lie:?}").replace(['(', ')'], "");
+        let pair = site.pair(&name, machine).await;
         pair.ready().await;
         let more: &[&str] = if is_gpu(lie) { &["--require", GPU_TOO] } else { &[] };
         let (code, found) = verify(&pair, more).await;
@@ -220,6 +235,10 @@ async fn an_answer_has_a_receipt_that_verifies_against_it_alone() {
         .output()
         .unwrap();
     assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    if let Some(base) = kept("receipt") {
+        std::fs::copy(path, format!("{base}.receipt")).unwrap();
+        std::fs::write(format!("{base}.answer"), &answer).unwrap();
+    }
     let mut file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(file["says"]["model_name"], MODEL);
     assert_eq!(file["says"]["money"]["usage"]["prompt"], 5);
