@@ -1,5 +1,6 @@
 """SIGTERM at every node under load: what runs is finished, nothing is lost, the exit code is 0."""
 
+import http.client
 import json
 import threading
 import time
@@ -176,6 +177,70 @@ def gateway_closes(net):
     equal((data[-1], codes), ("[DONE]", [0]), "the running stream, the exit code")
     net.gateway.start()
     net.ready()
+
+
+class Newcomers:
+    """Users who open a connection for every request, and tell how it ended."""
+
+    def __init__(self, net, users=24):
+        self.net, self.lock, self.stop = net, threading.Lock(), threading.Event()
+        self.ends = {}
+        self.threads = [threading.Thread(target=self._live, daemon=True) for _ in range(users)]
+
+    def _live(self):
+        while not self.stop.is_set():
+            end = self._ask()
+            with self.lock:
+                self.ends[end] = self.ends.get(end, 0) + 1
+            if end != "whole":
+                self.stop.wait(0.002)
+
+    def _ask(self):
+        try:
+            link = drive.Connection(self.net.gateway.address, self.net.gateway.ports["http"], 20)
+            link.inner.connect()
+        except ConnectionRefusedError:
+            return "refused"
+        except OSError as fault:
+            return f"connecting: {fault!r}"
+        try:
+            with link:
+                answer = link.request(self.net.ask(max_tokens=50))
+        except (OSError, http.client.HTTPException) as fault:
+            return f"lost: {fault!r}"
+        return "whole" if answer.status == 200 else f"{answer.status} {answer.body[:200]}"
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(30)
+
+
+@suite.case("the only gateway ends under load: who came in is answered, who is late is refused")
+def only_gateway(net):
+    rounds = 4
+    with Newcomers(net) as users:
+        for _ in range(rounds):
+            before = users.ends.get("whole", 0)
+            until(lambda: users.ends.get("whole", 0) > before + 30, "answers", every_s=0.01)
+            equal(net.gateway.terminate(), 0, "exit code")
+            net.gateway.start()
+            until(lambda: served_calmly(net), "answers again", every_s=0.1)
+    lost = {end: count for end, count in users.ends.items() if end not in ("whole", "refused")}
+    check(not lost, f"{rounds} restarts:", lost, users.ends)
+    return str(users.ends)[:200]
+
+
+def served_calmly(net):
+    try:
+        return served(net)
+    except OSError:
+        return False
 
 
 @suite.case("nothing runs: every node ends within two seconds")

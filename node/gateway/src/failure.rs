@@ -86,13 +86,6 @@ impl Refusal {
         let error = ApiError::new(429, "rate_limit_error", message).with_code("gateway_busy");
         Refusal { retry_after: Some(Duration::from_secs(1)), ..error.into() }
     }
-
-    /// The gateway is shutting down.
-    pub fn closing() -> Refusal {
-        let message = "This gateway is shutting down. Try again in a few seconds.";
-        let error = ApiError::new(503, "api_error", message).with_code("gateway_closing");
-        Refusal { retry_after: Some(Duration::from_secs(5)), close: true, ..error.into() }
-    }
 }
 
 impl From<UpstreamError> for Refusal {

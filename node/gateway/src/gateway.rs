@@ -233,7 +233,6 @@ impl<U: Upstream> Gateway<U> {
             self.addresses.admit(context.peer, headers, context.began)?;
         }
         match route {
-            Route::Inference(_) if self.is_closing() => Err(Box::new(Refusal::closing())),
             // What monitors ask for is open, and what is in every copy of Cocoon; the rest tells of
             // the operator's business.
             Route::Page(Page::Health | Page::Ready | Page::OpenApi | Page::Verify) => Ok(None),

@@ -61,7 +61,8 @@ pub async fn serve<U: Upstream>(
 /// A gateway that listens but does not serve yet.
 #[derive(Debug)]
 pub struct Server<U> {
-    listener: TcpListener,
+    /// Until the server ends.
+    listener: Option<TcpListener>,
     address: SocketAddr,
     tls: Option<TlsAcceptorBox>,
     gateway: Arc<Gateway<U>>,
@@ -87,7 +88,7 @@ impl<U: Upstream> Server<U> {
         let listener = TcpListener::bind(wanted).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
         let gateway = Arc::new(Gateway::new(config, upstream)?);
-        Ok(Server { listener, address, tls, gateway })
+        Ok(Server { listener: Some(listener), address, tls, gateway })
     }
 
     /// The address in use; tells the port when 0 was asked for.
@@ -95,9 +96,11 @@ impl<U: Upstream> Server<U> {
         self.address
     }
 
-    /// Serves until `shutdown` is ready. Then no connection is accepted any more, idle ones are
-    /// closed at once, and running requests may end within `limits.drain_ms`.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+    /// Serves until `shutdown` is ready. Then no connection is accepted any more but those that the
+    /// system holds already, idle ones are closed at once, and running requests may end within
+    /// `limits.drain_ms`.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        let Some(listener) = self.listener.take() else { return };
         let limits = &self.gateway.config().limits;
         let slots = Arc::new(Semaphore::new(limits.connections));
         let drain = Duration::from_millis(limits.drain_ms);
@@ -109,7 +112,7 @@ impl<U: Upstream> Server<U> {
             let accepted = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer.ip(), &slots, &closed),
@@ -120,7 +123,7 @@ impl<U: Upstream> Server<U> {
                 }
             }
         }
-        drop(self.listener);
+        self.admit_queued(listener, &slots, &closed);
         self.gateway.close();
         // Requests of batches run again after a restart; people's requests go first.
         batches.abort();
@@ -134,6 +137,30 @@ impl<U: Upstream> Server<U> {
         }
         upkeep.abort();
         self.gateway.flush_keys();
+    }
+
+    /// Ends the listener. Whoever the system has let in already is served: the connections in its
+    /// queue would be reset with it, and their requests lost.
+    fn admit_queued(
+        &self,
+        listener: TcpListener,
+        slots: &Arc<Semaphore>,
+        closed: &watch::Receiver<Closing>,
+    ) {
+        let queued = match listener.into_std() {
+            Ok(queued) => queued,
+            Err(fault) => return tracing::warn!(%fault, "cannot end the listener in order"),
+        };
+        // It does not block: an error means that the queue is empty, or that nobody can be let in.
+        // No more than may be served at all, so that a flood cannot hold up the end.
+        for _ in 0..self.gateway.config().limits.connections {
+            let Ok((stream, peer)) = queued.accept() else { break };
+            let is_ready = stream.set_nonblocking(true);
+            match is_ready.and_then(|()| TcpStream::from_std(stream)) {
+                Ok(stream) => self.admit(stream, peer.ip(), slots, closed),
+                Err(fault) => tracing::warn!(%fault, "cannot accept a connection"),
+            }
+        }
     }
 
     fn admit(
