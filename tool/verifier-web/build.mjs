@@ -78,7 +78,6 @@ function buildModule(tools) {
     env.CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER = 'wasm-ld';
     // Building the standard library is not stable yet.
     env.RUSTC_BOOTSTRAP = '1';
-    env.__CARGO_TEST_CHANNEL_OVERRIDE_DO_NOT_USE_THIS = 'nightly';
   }
   const args = ['build', '--locked', '--quiet', '--profile', 'web', '--target', TARGET];
   args.push('--package', 'cocoon-verifier-web', '--lib', ...tools.flags);

@@ -256,7 +256,8 @@ mod tests {
         assert_eq!(config.http, Some(SocketAddr::from(([127, 0, 0, 1], 11_000))));
         assert_eq!(config.proxy_key.as_ref().map(|key| *key.expose()), Some([1; 32]));
         assert!(!config.check_worker_images);
-        let config = ProxyConfig { network_file: "net.json".into(), ..config };
+        // Such a proxy lives on mainnet: its registry is there, not in a file.
+        assert!(config.chain.is_real());
         assert_eq!(config.check().unwrap().owner.to_raw().len(), 66);
     }
 

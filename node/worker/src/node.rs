@@ -111,8 +111,7 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
         .map_err(WorkerFault::Certificate)?;
     let (sender, events) = channel(EVENTS_MAX);
     let links = Links::new(LinkSettings::default(), sender);
-    let route = presence.route(&config.transport, config.work_bits_max);
-    let dialer = Dialer::new(&links, route);
+    let dialer = Dialer::new(&links, presence.route(&config.transport, config.work_bits_max));
     let connections = config.proxy_connections as usize;
     let kept = dial(&dialer, &root, connections);
     if kept.is_empty() {
@@ -273,13 +272,7 @@ impl Node {
                 }
                 held = self.keys.changed() => self.state.identity.keys = held,
                 Some(order) = self.orders.recv() => self.order(order),
-                _ = ticks.tick() => {
-                    self.state.tick(clock::now_ms());
-                    self.admin.publish(&self.state);
-                    if self.standing.receiver_count() > 0 {
-                        self.standing.send_replace(self.state.standing());
-                    }
-                }
+                _ = ticks.tick() => self.beat(),
             }
             if let Some(fault) = self.state.take_journal_fault() {
                 return Err(fault.into());
@@ -293,6 +286,15 @@ impl Node {
         drop(self.events);
         self.links.close().await;
         Ok(())
+    }
+
+    /// What happens at every beat: time passes, and what the node is known by is told.
+    fn beat(&mut self) {
+        self.state.tick(clock::now_ms());
+        self.admin.publish(&self.state);
+        if self.standing.receiver_count() > 0 {
+            self.standing.send_replace(self.state.standing());
+        }
     }
 
     fn order(&mut self, order: Order) {

@@ -166,7 +166,7 @@ impl World {
             return Some(payment.tokens().0);
         }
         let key = crate::proxy::identity(p).public_key();
-        payment.verify(kind, contract, &key).ok().map(|tokens| tokens.0)
+        payment.verify(kind, contract, key).ok().map(|tokens| tokens.0)
     }
 }
 

@@ -33,7 +33,7 @@ impl World {
             Some(Ok(Body::Payment(payment))) => self.pays(after, p, message.to, &payment),
             Some(Ok(Body::Close(close))) => {
                 let key = crate::proxy::identity(p).public_key();
-                close.verify(&message.to, &key).is_ok() && self.closes(p, close.kind())
+                close.verify(&message.to, key).is_ok() && self.closes(p, close.kind())
             }
             _ => {
                 self.fail("a message that nobody reads", format!("{message:?}"));
