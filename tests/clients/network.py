@@ -56,10 +56,10 @@ def attested(net, mock):
     named = base64.b64encode(bytes.fromhex(answer.headers["x-cocoon-worker"])).decode()
     equal([named], listed, "the worker's image")
     equal(answer.headers["x-cocoon-tee"], "simulated", "kind")
-    kept = {"x-cocoon-tee": "simulated", "x-cocoon-verdicts": "image, freshness, worker.weights"}
+    kept = {"x-cocoon-tee": "simulated", "x-cocoon-verdicts": "image, freshness, gpu, worker.weights"}
     equal(net.request(net.ask(), headers=kept).status, 200, "demands that are met")
     before = mock.counts()["requests"]
-    for wish in ({"x-cocoon-tee": "tdx"}, {"x-cocoon-verdicts": "gpu"}):
+    for wish in ({"x-cocoon-tee": "tdx"}, {"x-cocoon-verdicts": "site"}):
         equal(net.request(net.ask(), headers=wish).status, 400, wish)
     equal(mock.counts()["requests"], before, "requests at the model server")
 

@@ -109,11 +109,11 @@ proptest! {
         let read = SignedPayment::from_boc(&payment.expect("sign").to_boc().expect("bag"));
         let read = read.expect("read");
         let public = PublicKey(key.verifying_key().to_bytes());
-        prop_assert_eq!(read.verify(kind, &target, &public), Ok(Tokens(tokens)));
+        prop_assert_eq!(read.verify(kind, &target, public), Ok(Tokens(tokens)));
         let mut other = seed;
         other[0] ^= 1;
         let other = PublicKey(SigningKey::from_bytes(&other).verifying_key().to_bytes());
-        prop_assert_eq!(read.verify(kind, &target, &other), Err(Fault::Signature));
+        prop_assert_eq!(read.verify(kind, &target, other), Err(Fault::Signature));
     }
 }
 

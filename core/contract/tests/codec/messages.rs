@@ -170,7 +170,7 @@ fn signed_payments() {
                 assert_eq!(made.signed_hash().to_string(), text(&s["inner"]["hash"]));
                 let read = SignedPayment::from_boc(&boc::encode(&given)).expect("parse");
                 assert_eq!(read, made);
-                assert_eq!(read.verify(kind, &target, &public), Ok(tokens));
+                assert_eq!(read.verify(kind, &target, public), Ok(tokens));
                 refuse_variations(&read, kind, &target, &public);
                 assert_eq!(Body::parse(&given), Ok(Body::Payment(read)));
                 charge = charge.or(Some(made.clone()));
@@ -182,7 +182,7 @@ fn signed_payments() {
                 let made = made.expect("sign");
                 assert_same(&made.cell().expect("cell"), &s["envelope"]);
                 let read = SignedClose::parse(&given).expect("parse");
-                assert_eq!(read.verify(&target, &public), Ok(()));
+                assert_eq!(read.verify(&target, public), Ok(()));
                 assert_eq!(Body::parse(&given), Ok(Body::Close(read)));
                 *made.signature()
             }
@@ -202,7 +202,7 @@ fn refuse_variations(
     let masterchain = Address::new(-1, target.hash);
     assert!(matches!(payment.verify(kind, &masterchain, key), Err(Fault::Target { .. })));
     let wrong_key = cocoon_units::PublicKey([5; 32]);
-    assert_eq!(payment.verify(kind, target, &wrong_key), Err(Fault::Signature));
+    assert_eq!(payment.verify(kind, target, wrong_key), Err(Fault::Signature));
     for wrong in [PaymentKind::ClientCharge, PaymentKind::WorkerPayout] {
         if wrong != kind {
             let refused = payment.verify(wrong, target, key);

@@ -66,7 +66,7 @@ fn signed_tokens(stage: &mut Stage, conn: ConnId) -> Tokens {
     let SignedPayment::Signed(payment) = status.signed_payment else { panic!("signed") };
     let payment = cocoon_contract::payment::SignedPayment::from_boc(payment.0).unwrap();
     let kind = cocoon_contract::payment::PaymentKind::ClientCharge;
-    payment.verify(kind, &payment.target(), &identity().public_key()).unwrap()
+    payment.verify(kind, &payment.target(), identity().public_key()).unwrap()
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn handed_tokens(stage: &mut Stage, worker: ConnId) -> Tokens {
     let SignedPayment::Signed(payment) = run.signed_payment else { panic!("signed") };
     let payment = cocoon_contract::payment::SignedPayment::from_boc(payment.0).unwrap();
     let kind = cocoon_contract::payment::PaymentKind::WorkerPayout;
-    payment.verify(kind, &payment.target(), &identity().public_key()).unwrap()
+    payment.verify(kind, &payment.target(), identity().public_key()).unwrap()
 }
 
 /// A second handshake of an account used to take over the commit that its first connection still

@@ -282,7 +282,7 @@ fn a_worker_goes_through_and_gets_a_signed_payment_for_nothing() {
     let payment = cocoon_contract::payment::SignedPayment::from_boc(payment.0).unwrap();
     let kind = cocoon_contract::payment::PaymentKind::WorkerPayout;
     let key: PublicKey = identity().public_key();
-    assert_eq!(payment.verify(kind, &payment.target(), &key).unwrap(), Tokens(0));
+    assert_eq!(payment.verify(kind, &payment.target(), key).unwrap(), Tokens(0));
     assert_eq!(payment.target().to_raw(), {
         let text = hello.worker_sc_address.sanitized();
         cocoon_units::Address::parse(&text).unwrap().to_raw()
