@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
@@ -24,6 +25,7 @@ pub(crate) struct Work(Arc<Counts>);
 struct Counts {
     running: AtomicUsize,
     begun: AtomicUsize,
+    asked: Notify,
 }
 
 impl Work {
@@ -31,11 +33,19 @@ impl Work {
     pub(crate) fn begin(&self) -> WorkGuard {
         self.0.running.fetch_add(1, Ordering::AcqRel);
         self.0.begun.fetch_add(1, Ordering::AcqRel);
+        self.0.asked.notify_one();
         WorkGuard(self.0.clone())
     }
 
     fn is_idle(&self) -> bool {
         self.0.running.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until the first request has come.
+    pub(crate) async fn asked(&self) {
+        while self.begun() == 0 {
+            self.0.asked.notified().await;
+        }
     }
 
     fn begun(&self) -> usize {

@@ -223,6 +223,16 @@ async fn reached(closed: &mut watch::Receiver<Closing>, stage: Closing) {
     let _ = closed.wait_for(|closing| *closing >= stage).await;
 }
 
+/// Waits until the server ends and the connection has had its first request, or some time for it:
+/// that request may be on its way to a connection which has just been let in.
+async fn asked_and_closing(work: &Work, closed: &mut watch::Receiver<Closing>) {
+    reached(closed, Closing::Drain).await;
+    let _ = tokio::time::timeout(FIRST_REQUEST, work.asked()).await;
+}
+
+/// How long a gateway that ends waits for the first request of a connection.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// One connection's life.
 struct Session<U> {
     gateway: Arc<Gateway<U>>,
@@ -247,8 +257,9 @@ impl<U: Upstream> Session<U> {
         let work = Work::default();
         let io = TokioIo::new(Watched::new(stream, work.clone(), Deadlines::of(limits)));
         let (gateway, peer) = (self.gateway.clone(), self.peer);
+        let begun = work.clone();
         let service = service_fn(move |request| {
-            let guard = work.begin();
+            let guard = begun.begin();
             let gateway = gateway.clone();
             async move { Ok::<_, std::convert::Infallible>(gateway.answer(request, peer, guard).await) }
         });
@@ -264,7 +275,7 @@ impl<U: Upstream> Session<U> {
         let mut cut = self.closed.clone();
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = reached(&mut self.closed, Closing::Drain) => {
+            () = asked_and_closing(&work, &mut self.closed) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,
