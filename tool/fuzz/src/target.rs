@@ -1,5 +1,7 @@
 //! The list.
 
+use std::hint::black_box;
+
 use cocoon_channel::ChannelRecord;
 use cocoon_contract::cell::Cell;
 use cocoon_ledger::Record;
@@ -79,8 +81,11 @@ pub fn find(name: &str) -> Option<&'static Target> {
 }
 
 fn planted(data: &[u8]) {
-    let matching = data.iter().zip(b"cocoon").take_while(|(byte, wanted)| byte == wanted).count();
-    assert!(matching < 6, "the planted fault is found");
+    // A branch of its own for each byte: a loop's counter shows four rounds and seven as the same.
+    let is = |place: usize, wanted: u8| black_box(data.get(place) == Some(&wanted));
+    let is_word =
+        is(0, b'c') && is(1, b'o') && is(2, b'c') && is(3, b'o') && is(4, b'o') && is(5, b'n');
+    assert!(!is_word, "the planted fault is found");
 }
 
 /// What a wallet had on its way, as a restart reads it.
