@@ -74,9 +74,11 @@ def fuzz(path, target, asked, folder, programs):
     hooks = os.path.join(HERE, "fuzz_hooks.py")
     folder = os.path.join(folder, path.strip("/").replace("/", "-"))
     os.makedirs(folder)
+    # The hooks are named from here, wherever a link leads.
+    hooks = os.path.relpath(os.path.realpath(hooks), os.path.realpath(folder))
     output, errors, code = run(
         arguments, timeout=seconds + 300, cwd=folder,
-        env={"SCHEMATHESIS_HOOKS": os.path.relpath(hooks, folder), "COCOON_MODEL": target.model,
+        env={"SCHEMATHESIS_HOOKS": hooks, "COCOON_MODEL": target.model,
              "COCOON_FUZZ_FOLDER": folder, "PYTHONPATH": HERE})  # fmt: skip
     with open(os.path.join(folder, "output.txt"), "w", encoding="utf-8") as file:
         file.write(output + errors)
