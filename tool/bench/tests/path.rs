@@ -31,7 +31,10 @@ fn options(nodes: &Path) -> Options {
 
 /// A network of one node that the mock plays: its role is that of the proxy, so it gets killed.
 fn nodes(dir: &Path, command: &str) -> PathBuf {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Below the ports that the system gives to connections: the node comes back to it.
+    let of_ours = |step: u32| u16::try_from(20_000 + (std::process::id() + step) % 10_000).unwrap();
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (0..100).map(of_ours).find(is_free).unwrap();
     let url = format!("http://127.0.0.1:{port}");
     let text = format!(
         "endpoint = \"{url}\"\n[[node]]\nname = \"proxy\"\nready = \"{url}/health\"\n\
