@@ -29,6 +29,7 @@ prepare_frameworks() {
     prepare_environment check-frameworks tests/clients/compatibility/requirements.txt
     # LlamaIndex needs a third version of the client.
     prepare_environment check-llamaindex tests/clients/compatibility/llamaindex.txt
+    prepare_environment check-open-webui tests/clients/compatibility/open-webui.txt
 }
 
 # A Go toolchain for the Go snippet of the guides; what it compiled is kept.

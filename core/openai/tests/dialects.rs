@@ -212,6 +212,32 @@ fn a_stream_becomes_the_events_of_a_response() {
 }
 
 #[test]
+fn thoughts_stand_in_the_summary_for_whoever_asks_for_one() {
+    for wish in ["summary", "generate_summary"] {
+        let ask = json!({"model": "m", "input": "x", "reasoning": {wish: "auto"}});
+        let (_, dialect) = responses(&ask);
+        let events = stream(&dialect, &chunks(), None);
+        let names: Vec<&str> = events[2..8].iter().map(|(name, _)| name.as_str()).collect();
+        let expected = "response.output_item.added response.reasoning_summary_part.added \
+            response.reasoning_summary_text.delta response.reasoning_summary_text.done \
+            response.reasoning_summary_part.done response.output_item.done";
+        assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
+        let part = json!({"type": "summary_text", "text": "hm"});
+        assert_eq!(events[3].1["part"]["text"], "");
+        assert_eq!(
+            (&events[4].1["summary_index"], &events[4].1["delta"]),
+            (&json!(0), &"hm".into())
+        );
+        assert_eq!((&events[5].1["text"], &events[6].1["part"]), (&json!("hm"), &part));
+        let response = answer(&dialect, &whole());
+        assert_eq!(events.last().unwrap().1["response"]["output"], response["output"]);
+        let thoughts = &response["output"][0];
+        assert_eq!((&thoughts["summary"], &thoughts["content"]), (&json!([part]), &json!([])));
+        assert_eq!(response["reasoning"]["summary"], "auto");
+    }
+}
+
+#[test]
 fn broken_streams_fail_in_their_own_words() {
     let error = ApiError::new(502, "api_error", "gone").with_code("worker_lost");
     let (_, dialect) = responses(&json!({"model": "m", "input": "x"}));

@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let up = arguments.next().ok_or("say the --data-dir of `cocoon up`")?;
     let question = arguments.next().unwrap_or_else(|| "Say hello.".to_owned());
 
-    let client = Client::connect(&ClientConfig::of_local_network(up)?)?;
+    let client = Client::connect(&ClientConfig::of_local_network(up)?).await?;
     let model = first_model(&client).await?;
     let answer = client
         .chat(&model)

@@ -9,7 +9,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let up = arguments.next().ok_or("say the --data-dir of `cocoon up`")?;
     let model = arguments.next().ok_or("say the model")?;
 
-    let client = Client::connect(&ClientConfig::of_local_network(up)?)?;
+    let client = Client::connect(&ClientConfig::of_local_network(up)?).await?;
     let texts = ["a cat sat on the mat", "the cat sat on a mat", "interest rates rose"];
     let vectors = client.embeddings(&model, &texts).await?;
     for (text, vector) in texts.iter().zip(&vectors).skip(1) {

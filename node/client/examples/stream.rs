@@ -11,7 +11,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = arguments.next().ok_or("say the model")?;
     let question = arguments.next().unwrap_or_else(|| "Tell me a story.".to_owned());
 
-    let client = Client::connect(&ClientConfig::of_local_network(up)?)?;
+    let client = Client::connect(&ClientConfig::of_local_network(up)?).await?;
     let mut stream = client.chat(&model).user(&question).max_tokens(64).stream().await?;
     while let Some(part) = stream.next().await? {
         if let ChatPart::Text(text) = part {
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!();
     println!("cost: {} nanoTON", stream.cost().map_or(0, |cost| cost.0));
-    for channel in client.channels().await {
+    for channel in client.channels() {
         println!("channel: {channel}");
     }
     client.close().await;

@@ -6,7 +6,7 @@ use cocoon_client::{Client, ClientConfig};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let up = std::env::args().nth(1).ok_or("say the --data-dir of `cocoon up`")?;
-    let client = Client::connect(&ClientConfig::of_local_network(up)?)?;
+    let client = Client::connect(&ClientConfig::of_local_network(up)?).await?;
     // The evidence of workers comes by way of proxies: wait until one is there.
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     while client.models().await.is_err() && tokio::time::Instant::now() < deadline {
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for line in &verified.examination.claims {
         println!("{}: {} {}", line.subject, line.claim, line.verdict.word());
     }
-    for channel in client.channels().await {
+    for channel in client.channels() {
         println!("channel: {channel}");
     }
     client.close().await;

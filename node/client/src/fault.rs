@@ -29,4 +29,7 @@ pub enum NetworkFault {
     /// The registry lists no proxy that can be reached.
     #[error("{0} lists no proxy with a readable address")]
     NoProxies(String),
+    /// It was asked to end while it began.
+    #[error("the connection was ended while it began")]
+    Ended,
 }

@@ -20,6 +20,7 @@ use cocoon_units::{Address, Nanoton, PublicKey, Tokens};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::contract_view::{ContractView, WalletView, WishEnd, end_of, held};
 use crate::network::Shared;
 use crate::operator::Demand;
 
@@ -38,6 +39,10 @@ pub(crate) struct Desk {
     pub(crate) log: SettleLog,
     /// For the status pages; null without a chain.
     pub(crate) picture: Value,
+    /// The contracts, as last looked at.
+    pub(crate) contracts: Vec<ContractView>,
+    /// The wallet; none without a chain.
+    pub(crate) wallet: Option<WalletView>,
     /// What operators ask; nobody takes it where there is no chain.
     pub(crate) demands: Vec<Demand>,
     /// Whether somebody takes them.
@@ -83,7 +88,8 @@ pub(crate) struct Kept {
     pub(crate) is_leaving: bool,
     /// What the operator wishes besides its use, and what became of the wish before.
     pub(crate) wish: Option<Wish>,
-    outcome: Option<String>,
+    outcome: Option<WishEnd>,
+    pub(crate) is_done: bool,
 }
 
 /// What every look needs.
@@ -135,6 +141,7 @@ impl Funds {
         state.funds.is_open = false;
         // Whoever waits for an answer learns that none comes.
         state.funds.demands.clear();
+        shared.looked.send_modify(|looks| *looks += 1);
     }
 
     async fn look_after(&mut self, shared: &Shared) {
@@ -145,7 +152,6 @@ impl Funds {
                 tracing::debug!(%fault, "the chain is away; money waits");
             }
             self.answer(round.is_ok()).await;
-            self.publish();
             let poll = self.parts.poll;
             tokio::select! {
                 Some(report) = self.parts.reports.recv() => self.reported(&report),
@@ -280,9 +286,11 @@ impl Funds {
             tracing::info!(contract = %contract.to_raw(), "{said}");
             kept.said = said;
         }
-        if let Some(outcome) = ended(&next).filter(|_| wish != Wish::Leave && kept.wish.is_some()) {
-            tracing::info!(contract = %contract.to_raw(), "the operator's wish to {wish}: {outcome}");
-            kept.outcome = Some(format!("{wish}: {outcome}"));
+        kept.is_done = matches!(next, Next::Done(_));
+        let over = end_of(wish, &next, ended(&next));
+        if let Some(end) = over.filter(|_| wish != Wish::Leave && kept.wish.is_some()) {
+            tracing::info!(contract = %contract.to_raw(), "the operator's wish to {end}");
+            kept.outcome = Some(end);
             kept.wish = None;
             let record = SettleRecord::Wished { contract: contract.hash, wish: None };
             self.journal(&[record]).await;
@@ -364,11 +372,18 @@ impl Funds {
         }
     }
 
-    fn publish(&self) {
+    pub(crate) fn publish(&self) {
         let line = self.parts.line.status();
         let away = line.away.filter(|away| *away > self.parts.away_max);
         let purse = self.parts.purse.status();
-        let contracts: Vec<Value> = self.lives.iter().map(|(own, kept)| kept.page(*own)).collect();
+        let views: Vec<ContractView> =
+            self.lives.iter().map(|(own, kept)| kept.view(*own)).collect();
+        let contracts: Vec<Value> = views.iter().map(ContractView::page).collect();
+        let wallet = WalletView {
+            address: purse.wallet,
+            balance: purse.balance,
+            lacks: purse.lacking.map(|lacking| lacking.to_string()),
+        };
         let picture = json!({
             "chain": line.name,
             "chain_away_s": line.away.map(|away| away.as_secs()),
@@ -384,6 +399,8 @@ impl Funds {
         });
         let mut state = self.parts.shared.lock();
         state.funds.picture = picture;
+        state.funds.contracts = views;
+        state.funds.wallet = Some(wallet);
         if state.funds.away.is_some() != away.is_some() {
             match away {
                 Some(away) => tracing::error!(
@@ -394,6 +411,8 @@ impl Funds {
             }
         }
         state.funds.away = away;
+        drop(state);
+        self.parts.shared.looked.send_modify(|looks| *looks += 1);
     }
 }
 
@@ -440,7 +459,7 @@ pub(crate) fn ended(next: &Next) -> Option<String> {
     match next {
         Next::Send(_) | Next::Wait(Wait::Chain | Wait::Effect { .. }) => None,
         Next::Wait(Wait::Retry { failures, .. }) if *failures < FAILURES_MAX => None,
-        Next::Wait(wait) => Some(format!("given up: {wait}")),
+        Next::Wait(wait) => Some(wait.to_string()),
         Next::Done(done) => Some(done.to_string()),
     }
 }
@@ -457,32 +476,25 @@ impl Kept {
             is_leaving,
             wish: None,
             outcome: None,
+            is_done: false,
         }
     }
 
-    fn page(&self, own: Address) -> Value {
-        let state = self.own.state();
-        let phase = match (&self.own, state) {
-            (_, Some(state)) => ["normal", "closing", "closed"][usize::from(state.phase.code())],
-            (Seen::Absent { .. }, _) => "absent",
-            (Seen::Broken { .. }, _) => "broken",
-            _ => "unknown",
-        };
-        json!({
-            "sc_address": own.to_raw(),
-            "proxy_sc_address": self.life.site().proxy.to_raw(),
-            "state": phase,
-            "balance_nanoton": state.map(|state| state.balance.0),
-            "stake_nanoton": state.map(|state| state.stake.0),
-            "tokens_charged": state.map(|state| state.tokens_used.0),
-            "unlock_s": state.map(|state| state.unlock_s),
-            "paid_in_nanoton": Funds::paid_in(self).0,
-            "is_leaving": self.is_leaving,
-            "wished": self.wish.map(|wish| wish.to_string()),
-            "last_wish": self.outcome,
-            "proxy_stake_nanoton": self.proxy.state().map(|proxy| proxy.stake.0),
-            "on_its_way": self.life.flight().map(|flight| flight.step.to_string()),
-            "doing": self.said,
-        })
+    fn view(&self, own: Address) -> ContractView {
+        let (standing, on_chain) = held(&self.own);
+        ContractView {
+            contract: own,
+            proxy: self.life.site().proxy,
+            standing,
+            on_chain,
+            paid_in: Funds::paid_in(self),
+            proxy_stake: self.proxy.state().map(|proxy| proxy.stake),
+            is_leaving: self.is_leaving,
+            wished: self.wish,
+            last_wish: self.outcome.clone(),
+            on_its_way: self.life.flight().map(|flight| flight.step),
+            doing: self.said.clone(),
+            is_done: self.is_done,
+        }
     }
 }

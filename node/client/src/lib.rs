@@ -1,14 +1,17 @@
 //! The network inside a program: connects to proxies, runs requests, keeps the client's books.
 //!
-//! [`Client`] is for programs: chat, streams, embeddings, models, who answered. [`Network`] below it
+//! [`Client`] is for programs: chat, streams, embeddings, models, who answered, and the money that
+//! pays for it ([`Channel`]). [`Network`] below it
 //! is the client node without its HTTP face; the gateway serves HTTP in front of it.
 
 mod config;
+mod contract_view;
 mod demands;
 mod failure;
 mod fault;
 mod funds;
 mod ground;
+mod money_plan;
 mod network;
 mod offers;
 mod operator;
@@ -22,16 +25,21 @@ mod status;
 mod turn;
 mod vet;
 
+pub use cocoon_gateway::{MoneyAct, MoneyRefusal, TopUp};
+pub use cocoon_settle::{Step, Wish};
+pub use cocoon_units::{Address, AddressForm, Nanoton, Tokens};
 pub use config::{Checked, ClientConfig};
+pub use contract_view::{ContractView, OnChain, Standing, WalletView, WishEnd};
 pub use fault::NetworkFault;
+pub use money_plan::{MoneyPlan, PlannedStep};
 pub use network::Network;
 pub use simple::{
-    AskFault, ChatAnswer, ChatPart, ChatRequest, ChatStream, Client, Listed, Machine, ToolCall,
-    Verified,
+    AskFault, Channel, ChannelState, ChannelTokens, ChatAnswer, ChatPart, ChatRequest, ChatStream,
+    Client, Listed, Machine, ToolCall, Verified,
 };
 
 use cocoon_contract::code::Code;
-use cocoon_units::{Address, PublicKey, Secret};
+use cocoon_units::{PublicKey, Secret};
 
 /// Address of the Cocoon wallet of this owner and key, with our wallet's code.
 ///

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{Checked, ClientConfig};
+use crate::contract_view::WalletView;
 use crate::demands::Demands;
 use crate::failure::{Asked, REFUSED_BY_WORKER};
 use crate::fault::NetworkFault;
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     links: Links,
     /// Something that concerns the money on chain happened.
     pub(crate) money: Notify,
+    /// Counts the looks at the money on chain that were published.
+    pub(crate) looked: watch::Sender<u64>,
     /// The last ticket of the journal that is on disk.
     durable: watch::Sender<u64>,
     dialing: Dialing,
@@ -109,6 +112,9 @@ impl Network {
         let Some(ground) = ground else { return Ok(None) };
         let root = ground.root.followed().clone();
         let network = Self::begin(config, checked, journal, root, stop)?;
+        let address = ground.purse.address();
+        network.shared.lock().funds.wallet =
+            Some(WalletView { address, balance: None, lacks: None });
         let secret_hash = Hash(network.shared.lock().identity.secret_hash());
         let parts = Parts {
             shared: Arc::clone(&network.shared),
@@ -205,6 +211,7 @@ impl Network {
             verdict_life_ms: u64::from(config.verdict_life_s).saturating_mul(1_000),
             links,
             money: Notify::new(),
+            looked: watch::Sender::new(0),
             durable: watch::Sender::new(0),
             dialing,
             proofs: Proofs::new(presence, view),
@@ -436,7 +443,7 @@ impl Upstream for Network {
     }
 
     async fn operate(&self, order: MoneyOrder) -> Result<serde_json::Value, MoneyRefusal> {
-        self.demand(order).await
+        self.demand(order).await.map(|plan| plan.to_json())
     }
 
     async fn status(&self) -> NetworkStatus {

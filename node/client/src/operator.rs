@@ -2,13 +2,13 @@
 
 use cocoon_contract::state::Phase;
 use cocoon_gateway::{MoneyAct, MoneyOrder, MoneyRefusal, TopUp};
-use cocoon_settle::{Done, Next, Order, SettleRecord, Wait, Wish};
+use cocoon_settle::{Done, Next, SettleRecord, Wait, Wish};
 use cocoon_units::{Address, Nanoton};
-use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::Network;
 use crate::funds::{Funds, Kept, ended};
+use crate::money_plan::{MoneyPlan, PlannedStep};
 
 /// Questions that may wait for the chain.
 const DEMANDS_MAX: usize = 16;
@@ -17,12 +17,12 @@ const DEMANDS_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Demand {
     order: MoneyOrder,
-    reply: oneshot::Sender<Result<Value, MoneyRefusal>>,
+    reply: oneshot::Sender<Result<MoneyPlan, MoneyRefusal>>,
 }
 
 impl Network {
     /// Asks the task that looks after the money.
-    pub(crate) async fn demand(&self, order: MoneyOrder) -> Result<Value, MoneyRefusal> {
+    pub(crate) async fn demand(&self, order: MoneyOrder) -> Result<MoneyPlan, MoneyRefusal> {
         let (reply, answer) = oneshot::channel();
         {
             let funds = &mut self.shared.lock().funds;
@@ -45,6 +45,7 @@ impl Funds {
     /// Answers all who ask. `is_seen` says whether the chain has just shown the accounts.
     pub(crate) async fn answer(&mut self, is_seen: bool) {
         let demands = std::mem::take(&mut self.parts.shared.lock().funds.demands);
+        let mut answers = Vec::with_capacity(demands.len());
         for Demand { order, reply } in demands {
             let answer = match is_seen {
                 true => self.demanded(order).await,
@@ -54,12 +55,17 @@ impl Funds {
                 // The next round begins at once.
                 self.parts.shared.money.notify_one();
             }
+            answers.push((reply, answer));
+        }
+        // Whoever hears that a wish is taken sees it on the page.
+        self.publish();
+        for (reply, answer) in answers {
             // Whoever asked may have left.
             let _ = reply.send(answer);
         }
     }
 
-    async fn demanded(&mut self, order: MoneyOrder) -> Result<Value, MoneyRefusal> {
+    async fn demanded(&mut self, order: MoneyOrder) -> Result<MoneyPlan, MoneyRefusal> {
         let told = self.told();
         let (contract, kept) = self.find(order.contract)?;
         let wish = wish(&order, kept)?;
@@ -68,7 +74,7 @@ impl Funds {
             && !matches!(wait, Wait::Delay { .. } | Wait::Grant { .. } | Wait::Short { .. })
             && let Some(why) = ended(&next)
         {
-            return Err(MoneyRefusal::Refused(why.trim_start_matches("given up: ").to_owned()));
+            return Err(MoneyRefusal::Refused(why));
         }
         let answer = self.told_of(kept, wish, &next, order.is_dry_run);
         let is_over = matches!(next, Next::Done(Done::AsWished | Done::Closed));
@@ -81,7 +87,7 @@ impl Funds {
         };
         if let Some(kept) = self.lives.get_mut(&contract) {
             match wish {
-                Wish::Leave => kept.is_leaving = true,
+                Wish::Leave => (kept.is_leaving, kept.is_done) = (true, false),
                 wish => kept.wish = Some(wish),
             }
         }
@@ -100,12 +106,12 @@ impl Funds {
         })
     }
 
-    fn told_of(&self, kept: &Kept, wish: Wish, next: &Next, is_dry_run: bool) -> Value {
+    fn told_of(&self, kept: &Kept, wish: Wish, next: &Next, is_dry_run: bool) -> MoneyPlan {
         let site = kept.life.site();
         let state = kept.own.state();
         let step = match next {
-            Next::Send(order) => cost(order),
-            _ => Value::Null,
+            Next::Send(order) => Some(PlannedStep::of(order)),
+            _ => None,
         };
         let refilled =
             self.parts.policy.deposit.filter(|deposit| *deposit > site.params.min_client_stake);
@@ -122,39 +128,19 @@ impl Funds {
             )),
             _ => None,
         };
-        json!({
-            "accepted": !is_dry_run,
-            "contract": site.contract.to_raw(),
-            "proxy_contract": site.proxy.to_raw(),
-            "wallet": self.parts.purse.address().to_raw(),
-            "wish": wish.to_string(),
-            "until_paid_in_nanoton": match wish {
-                Wish::PaidIn(total) => Some(total.0),
-                _ => None,
-            },
-            "step": step,
-            "next": next.to_string(),
-            "note": note,
-            "balance_nanoton": state.map(|state| state.balance.0),
-            "stake_nanoton": state.map(|state| state.stake.0),
-        })
+        MoneyPlan {
+            is_accepted: !is_dry_run,
+            contract: site.contract,
+            proxy: site.proxy,
+            wallet: self.parts.purse.address(),
+            wish,
+            step,
+            next: next.to_string(),
+            note,
+            balance: state.map(|state| state.balance),
+            stake: state.map(|state| state.stake),
+        }
     }
-}
-
-/// What a step costs and brings, one by one.
-fn cost(order: &Order) -> Value {
-    let value = order.message.value;
-    let spent = order.moved.saturating_add(order.stays).saturating_add(order.fees);
-    json!({
-        "step": order.step.to_string(),
-        "why": order.why,
-        "sends_nanoton": value.0,
-        "becomes_a_deposit_nanoton": order.moved.0,
-        "stays_until_it_is_closed_nanoton": order.stays.0,
-        "comes_back_at_once_about_nanoton": value.saturating_sub(spent).0,
-        "comes_back_from_the_contract_nanoton": order.returns.0,
-        "fees_at_most_about_nanoton": order.fees.0,
-    })
 }
 
 /// The order as a wish, when it makes sense now.

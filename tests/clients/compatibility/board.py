@@ -26,6 +26,7 @@ class Target:
     model: str
     studio: object = None
     network: object = None
+    thinker: str = ""  # the same side with a mock model that thinks
 
     @property
     def base(self):
@@ -37,11 +38,13 @@ class Board:
 
     def __init__(self):
         self.suites = {}
-        self.notes = []
+        self.reasons = {}
 
     def put(self, suite, case, target, outcome, why=""):
         rows = self.suites.setdefault(suite, {})
         rows.setdefault(case, {})[target] = outcome
+        if outcome == SKIPPED:
+            self.reasons[suite, case] = why
         # What the model server alone cannot do is counted; the page shows it.
         if outcome == FAILED and (target == NETWORK or "COCOON_VERBOSE" in os.environ):
             print(f"no   {suite}, {target}: {case}: {why}"[:3000], flush=True)
@@ -54,6 +57,7 @@ class Board:
 
     def add(self, other):
         """Takes over the rows of another board, behind its own."""
+        self.reasons.update(other.reasons)
         for suite, rows in other.suites.items():
             mine = self.suites.setdefault(suite, {})
             for case, row in rows.items():

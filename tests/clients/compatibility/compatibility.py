@@ -28,6 +28,7 @@ from board import DIRECT, FAILED, HERE, NETWORK, PASSED, ROOT, SKIPPED, Target
 
 import drive
 import page
+import thinker
 from fuzzing import schemathesis
 from guides import guides
 from studio import Studio
@@ -74,22 +75,39 @@ def frameworks(board, target):
 
 
 def comply(board, target):
-    """llm-comply: schemas and meaning of three forms of a chat."""
+    """llm-comply: schemas and meaning of three forms of a chat. What it skips for a model that is not
+    known to think runs with one that does."""
     for form, title in (("openai-chat", "chat"), ("open-responses", "responses"),
                         ("anthropic", "messages")):  # fmt: skip
         began = time.monotonic()
         suite = f"llm-comply, {title}"
-        output, errors, _ = run([
-            os.path.join(FRAMEWORKS, "llm-comply"), "--format", form, "-u", target.url,
-            "-k", "none", "-m", target.model, "--json"])  # fmt: skip
-        start = output.find("{")
-        if start < 0:
-            board.put(suite, "starts", target.name, FAILED, errors[-1500:])
+        found, errors = complied(form, target.url, target.model)
+        if not found:
+            board.put(suite, "starts", target.name, FAILED, errors)
             continue
-        for result in json.loads(output[start:])["results"]:
-            why = "; ".join(result.get("errors", []))
-            board.put(suite, result["name"], target.name, result["status"], why)
+        thoughtful = [result["id"] for result in found if result["status"] == SKIPPED]
+        again, errors = complied(form, target.thinker, thinker.MODEL, "--filter", ",".join(thoughtful))
+        better = {result["id"]: result for result in again}
+        for result in found:
+            name, why = result["name"], result.get("errors", [])
+            if result["id"] in thoughtful:
+                name = f"{name} (a mock model that thinks)"
+                result = better.get(result["id"], {"status": FAILED, "errors": [errors]})
+                # Its warnings say that no thoughts came.
+                why = result.get("errors", []) + result.get("warnings", [])
+                if why and result["status"] == PASSED:
+                    result["status"] = FAILED
+            board.put(suite, name, target.name, result["status"], "; ".join(why))
         board.tell(suite, target.name, began)
+
+
+def complied(form, url, model, *more):
+    """The results of one form, or none and what the program said instead."""
+    output, errors, _ = run([
+        os.path.join(FRAMEWORKS, "llm-comply"), "--format", form, "-u", url,
+        "-k", "none", "-m", model, "--json", *more])  # fmt: skip
+    start = output.find("{")
+    return (json.loads(output[start:])["results"], "") if start >= 0 else ([], errors[-1500:])
 
 
 def langchain(board, target):
@@ -213,10 +231,15 @@ def main():
         server = stack.enter_context(engine(directory))
         # Each side has its own eyes and ears: they run at the same time.
         ours, theirs = (stack.enter_context(Studio(server)) for _ in range(2))
+        os.mkdir(os.path.join(directory, "thinker"))
         network = stack.enter_context(drive.Network(
             directory, "--engine", ours.url, "--engine-model", MODEL))  # fmt: skip
-        targets = {NETWORK: Target(NETWORK, network.endpoint, MODEL, ours, network),
-                   DIRECT: Target(DIRECT, f"{theirs.url}/v1", MODEL, theirs)}  # fmt: skip
+        mock = stack.enter_context(thinker.Thinker())
+        thoughtful = stack.enter_context(drive.Network(
+            os.path.join(directory, "thinker"), "--engine", mock.url, "--engine-model",
+            thinker.MODEL, "--workers", "1"))  # fmt: skip
+        targets = {NETWORK: Target(NETWORK, network.endpoint, MODEL, ours, network, thoughtful.endpoint),
+                   DIRECT: Target(DIRECT, f"{theirs.url}/v1", MODEL, theirs, None, f"{mock.url}/v1")}  # fmt: skip
         board = run_all(targets, wanted)
     faults = board.judge()
     more = board.passed("langchain-tests", DIRECT) - board.passed("langchain-tests", NETWORK)

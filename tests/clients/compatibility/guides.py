@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 import drive
+import open_webui
 from board import FAILED, NETWORK, PASSED, ROOT
 
 SUITE = "guides"
@@ -75,6 +76,8 @@ def attempt(environment, code, target):
         path = os.path.join(folder, "snippet" + suffix)
         with open(path, "w", encoding="utf-8") as file:
             file.write(code + "\n")
+        if environment == "open_webui":
+            return open_webui.attempt(code, target, folder)
         tools = os.path.join(TARGET_DIR, "check-frameworks/bin")
         more = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": folder, "LLM_USER_PATH": folder,
                 "GOCACHE": os.path.join(TARGET_DIR, "check-go/cache"), "GOPATH": folder,

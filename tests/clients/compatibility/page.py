@@ -75,7 +75,9 @@ def section(board, suite):
         return "".join(text)
     text.append("\n| case | through the network | model server directly |\n|---|---|---|\n")
     for case, row in rows.items():
-        text.append(f"| {case} | {MARKS[row.get(NETWORK)]} | {MARKS[row.get(DIRECT)]} |\n")
+        # Why a program does not run a test of its own stands in its words.
+        why = f" – {board.reasons[suite, case]}" if board.reasons.get((suite, case)) else ""
+        text.append(f"| {case}{why} | {MARKS[row.get(NETWORK)]} | {MARKS[row.get(DIRECT)]} |\n")
     return "".join(text)
 
 

@@ -13,6 +13,7 @@ mod key_manager;
 mod keys;
 mod model;
 mod money;
+mod output;
 mod proof;
 mod roles;
 mod router;
@@ -26,7 +27,10 @@ use std::process::ExitCode;
 pub(crate) const USER_MISTAKE: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    output::while_read(|| run(Arguments::parse()))
+}
+
+fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Up(options) => up::run(options),
         Command::Chat(options) => chat::run(options),
@@ -49,8 +53,9 @@ fn main() -> ExitCode {
         Command::Channel(command) => money::channel::run_command(command),
         Command::Root(command) => money::root::run_command(command),
         Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "cocoon", &mut std::io::stdout());
+            let (mut command, mut script) = (Arguments::command(), Vec::new());
+            clap_complete::generate(shell, &mut command, "cocoon", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(())
         }
     };

@@ -18,7 +18,8 @@ impl ResponsesAsk {
         let message = choice.message.unwrap_or_default();
         let mut output = Vec::new();
         if let Some(text) = message.reasoning() {
-            output.push(reasoning_item(&id("rs", marks, output.len()), text, "completed"));
+            let id = id("rs", marks, output.len());
+            output.push(self.reasoning_item(&id, text, "completed"));
         }
         let calls = message.tool_calls.unwrap_or_default();
         let text = message.content.unwrap_or_default();
@@ -41,6 +42,22 @@ impl ResponsesAsk {
         let response = self.response(marks, &end, output, usage);
         serde_json::to_vec(&response)
             .map_err(|fault| ApiError::new(500, "api_error", fault.to_string()))
+    }
+
+    /// Thoughts. Open models show them as they are; whoever asks for a summary reads only that, and
+    /// gets the same text there.
+    pub(super) fn reasoning_item(&self, id: &str, text: &str, status: &str) -> Value {
+        let parts = match text.is_empty() {
+            true => Vec::new(),
+            false => vec![self.reasoning_part(text)],
+        };
+        let (summary, content) =
+            if self.summarises { (parts, Vec::new()) } else { (Vec::new(), parts) };
+        json!({"type": "reasoning", "id": id, "summary": summary, "content": content, "status": status})
+    }
+
+    pub(super) fn reasoning_part(&self, text: &str) -> Value {
+        json!({"type": if self.summarises { "summary_text" } else { "reasoning_text" }, "text": text})
     }
 
     /// The response object in some state.
@@ -124,12 +141,6 @@ pub(super) fn text_part(text: &str) -> Value {
 
 pub(super) fn message_item(id: &str, content: Vec<Value>, status: &str) -> Value {
     json!({"type": "message", "id": id, "status": status, "role": "assistant", "content": content})
-}
-
-pub(super) fn reasoning_item(id: &str, text: &str, status: &str) -> Value {
-    let content =
-        if text.is_empty() { json!([]) } else { json!([{"type": "reasoning_text", "text": text}]) };
-    json!({"type": "reasoning", "id": id, "summary": [], "content": content, "status": status})
 }
 
 pub(super) fn call_item(

@@ -13,6 +13,8 @@ pub struct ResponsesAsk {
     pub(super) echo: Map<String, Value>,
     /// The model asked for.
     pub(super) model: String,
+    /// Whether thoughts are wanted as a summary.
+    pub(super) summarises: bool,
 }
 
 /// Members that a request may have and that have no meaning for a chat.
@@ -52,6 +54,7 @@ pub(crate) fn to_chat(body: &[u8]) -> Result<(Vec<u8>, ResponsesAsk), ApiError> 
         ask.remove(name);
     }
     let echo = echo(&ask);
+    let summarises = echo.get("reasoning").is_some_and(|part| !part["summary"].is_null());
     let model = ask.get("model").and_then(Value::as_str).unwrap_or_default().to_owned();
     for name in DROPPED {
         ask.remove(name);
@@ -90,7 +93,7 @@ pub(crate) fn to_chat(body: &[u8]) -> Result<(Vec<u8>, ResponsesAsk), ApiError> 
     chat.extend(ask.into_iter().filter(|(_, value)| !value.is_null()));
     let bytes = serde_json::to_vec(&chat)
         .map_err(|fault| ApiError::new(500, "api_error", fault.to_string()))?;
-    Ok((bytes, ResponsesAsk { echo, model }))
+    Ok((bytes, ResponsesAsk { echo, model, summarises }))
 }
 
 /// The members that an answer repeats; all of them are required there.
@@ -129,7 +132,9 @@ fn echo(ask: &Map<String, Value>) -> Map<String, Value> {
     echo.insert("store".to_owned(), false.into());
     let plain = json!({"format": {"type": "text"}});
     echo.insert("text".to_owned(), text.cloned().unwrap_or(plain));
-    let reasoning = json!({"effort": reasoning("effort"), "summary": reasoning("summary")});
+    // The older name of the wish for a summary.
+    let summary = reasoning("summary").or_else(|| reasoning("generate_summary"));
+    let reasoning = json!({"effort": reasoning("effort"), "summary": summary});
     echo.insert("reasoning".to_owned(), reasoning);
     if let Some(Value::Array(tools)) = echo.get_mut("tools") {
         for tool in tools.iter_mut().filter_map(Value::as_object_mut) {

@@ -3,7 +3,7 @@
 use cocoon_units::Usage;
 use serde_json::{Map, Value, json};
 
-use super::answer::{self, End, call_item, message_item, reasoning_item, text_part};
+use super::answer::{self, End, call_item, message_item, text_part};
 use super::ask::ResponsesAsk;
 use crate::chat::{Completion, MAX_CALLS, MAX_TEXT_BYTES, ToolCall};
 use crate::dialect::Marks;
@@ -122,7 +122,7 @@ impl ResponsesStream {
 
     fn end(&mut self, end: &End, out: &mut Vec<u8>) {
         self.ended = true;
-        let output = self.items.iter().map(|item| item.show(!item.open)).collect();
+        let output = self.items.iter().map(|item| item.show(&self.ask, !item.open)).collect();
         let response = self.ask.response(&self.marks, end, output, self.usage);
         let name = format!("response.{}", end.status());
         self.emit(&name, json!({"response": response}), out);
@@ -148,11 +148,8 @@ impl ResponsesStream {
         if let Some(Item { content: Content::Reasoning(all), .. }) = self.current() {
             all.push_str(text);
         }
-        self.emit_at(
-            "response.reasoning_text.delta",
-            json!({"content_index": 0, "delta": text}),
-            out,
-        );
+        let names = PartNames::of_reasoning(&self.ask);
+        self.emit_at(&format!("{}.delta", names.text), names.at("delta", text.into()), out);
     }
 
     fn text(&mut self, text: &str, out: &mut Vec<u8>) {
@@ -203,39 +200,39 @@ impl ResponsesStream {
         };
         let position = self.items.len();
         let item = Item { id: answer::id(prefix, &self.marks, position), open: true, content };
-        let shown = item.show(false);
-        let part = item.part(true);
+        let shown = item.show(&self.ask, false);
+        let part = item.part(&self.ask, true);
         self.items.push(item);
         let added = json!({"output_index": position, "item": shown});
         self.emit("response.output_item.added", added, out);
-        if let Some(part) = part {
-            let added = json!({"content_index": 0, "part": part});
-            self.emit_at("response.content_part.added", added, out);
+        if let Some((names, part)) = part {
+            self.emit_at(&format!("{}.added", names.part), names.at("part", part), out);
         }
     }
 
     /// Closes the open item: its content, its part, itself.
     fn close_all(&mut self, out: &mut Vec<u8>) {
-        let Some(item) = self.current() else { return };
-        let shown = item.show(true);
-        let part = item.part(false);
+        let Some(item) = self.items.last().filter(|item| item.open) else { return };
+        let shown = item.show(&self.ask, true);
+        let part = item.part(&self.ask, false);
         let (name, done) = match &item.content {
             Content::Reasoning(text) => {
-                ("response.reasoning_text.done", json!({"content_index": 0, "text": text}))
+                let names = PartNames::of_reasoning(&self.ask);
+                (format!("{}.done", names.text), names.at("text", text.as_str().into()))
             }
-            Content::Text(text) => (
-                "response.output_text.done",
-                json!({"content_index": 0, "text": text, "logprobs": []}),
-            ),
+            Content::Text(text) => {
+                let mut done = TEXT_NAMES.at("text", text.as_str().into());
+                done["logprobs"] = json!([]);
+                (format!("{}.done", TEXT_NAMES.text), done)
+            }
             Content::Call { name, arguments, .. } => (
-                "response.function_call_arguments.done",
+                "response.function_call_arguments.done".to_owned(),
                 json!({"name": name, "arguments": arguments}),
             ),
         };
-        self.emit_at(name, done, out);
-        if let Some(part) = part {
-            let done = json!({"content_index": 0, "part": part});
-            self.emit_at("response.content_part.done", done, out);
+        self.emit_at(&name, done, out);
+        if let Some((names, part)) = part {
+            self.emit_at(&format!("{}.done", names.part), names.at("part", part), out);
         }
         if let Some(item) = self.items.last_mut() {
             item.open = false;
@@ -266,11 +263,43 @@ impl ResponsesStream {
     }
 }
 
+/// How the events of a part are called, and the member that counts parts.
+struct PartNames {
+    part: &'static str,
+    text: &'static str,
+    index: &'static str,
+}
+
+const TEXT_NAMES: PartNames = PartNames {
+    part: "response.content_part",
+    text: "response.output_text",
+    index: "content_index",
+};
+
+impl PartNames {
+    fn of_reasoning(ask: &ResponsesAsk) -> PartNames {
+        match ask.summarises {
+            true => PartNames {
+                part: "response.reasoning_summary_part",
+                text: "response.reasoning_summary_text",
+                index: "summary_index",
+            },
+            false => PartNames { text: "response.reasoning_text", ..TEXT_NAMES },
+        }
+    }
+
+    /// One member at the first part; items here have no second.
+    fn at(&self, name: &str, value: Value) -> Value {
+        let (index, name) = (self.index.to_owned(), name.to_owned());
+        Value::Object(Map::from_iter([(index, 0.into()), (name, value)]))
+    }
+}
+
 impl Item {
-    fn show(&self, done: bool) -> Value {
+    fn show(&self, ask: &ResponsesAsk, done: bool) -> Value {
         let status = if done { "completed" } else { "in_progress" };
         match &self.content {
-            Content::Reasoning(text) => reasoning_item(&self.id, text, status),
+            Content::Reasoning(text) => ask.reasoning_item(&self.id, text, status),
             Content::Text(text) => {
                 let parts =
                     if done || !text.is_empty() { vec![text_part(text)] } else { Vec::new() };
@@ -282,13 +311,13 @@ impl Item {
         }
     }
 
-    fn part(&self, empty: bool) -> Option<Value> {
+    fn part(&self, ask: &ResponsesAsk, empty: bool) -> Option<(PartNames, Value)> {
         match &self.content {
             Content::Reasoning(text) => {
                 let text = if empty { "" } else { text };
-                Some(json!({"type": "reasoning_text", "text": text}))
+                Some((PartNames::of_reasoning(ask), ask.reasoning_part(text)))
             }
-            Content::Text(text) => Some(text_part(if empty { "" } else { text })),
+            Content::Text(text) => Some((TEXT_NAMES, text_part(if empty { "" } else { text }))),
             Content::Call { .. } => None,
         }
     }

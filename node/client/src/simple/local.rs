@@ -33,7 +33,13 @@ impl ClientConfig {
         let seed = cocoon_host::keys::load_or_make(&dir.join("wallet.key"))
             .map_err(|source| fault(source.to_string()))?;
         let key = ed25519_dalek::SigningKey::from_bytes(seed.expose());
-        config.wallet = Address::new(0, key.verifying_key().to_bytes()).to_raw();
+        let own = Address::new(0, key.verifying_key().to_bytes()).to_raw();
+        if config.chain.is_real() {
+            // The chain's coins are make-believe, and so is who may take them out of the wallet.
+            config.owner = own;
+        } else {
+            config.wallet = own;
+        }
         config.data_dir = dir;
         Ok(config)
     }

@@ -7,7 +7,7 @@
 //! use cocoon_client::{Client, ClientConfig};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::connect(&ClientConfig::of_local_network("/path/of/cocoon/up")?)?;
+//! let client = Client::connect(&ClientConfig::of_local_network("/path/of/cocoon/up")?).await?;
 //! let answer = client
 //!     .chat("smollm2-135m-instruct")
 //!     .user("What is attestation?")
@@ -22,6 +22,7 @@
 
 mod answer;
 mod ask;
+mod channel;
 mod fault;
 mod local;
 mod machine;
@@ -30,6 +31,7 @@ mod verify;
 
 pub use answer::{ChatAnswer, ToolCall};
 pub use ask::ChatRequest;
+pub use channel::{Channel, ChannelState, ChannelTokens};
 pub use fault::AskFault;
 pub use machine::{Listed, Machine};
 pub use stream::{ChatPart, ChatStream};
@@ -39,7 +41,7 @@ use cocoon_attest::Policy;
 use cocoon_gateway::{ModelOffer, Upstream as _};
 use cocoon_host::Stop;
 use cocoon_openai::Endpoint;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 use crate::config::ClientConfig;
@@ -56,16 +58,34 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the network. Returns at once; the first request waits a moment for a proxy.
-    /// Needs a tokio runtime.
+    /// Connects to the network. Without a chain it returns at once; on a chain it reads the root
+    /// contract first, waiting for the chain if need be, and looks after this program's money from
+    /// then on. Needs a tokio runtime. [`Client::ready`] waits for the first proxy; a request waits
+    /// a moment for one.
     ///
     /// # Errors
     /// [`NetworkFault`]: nothing was started; the configuration must be repaired.
-    pub fn connect(config: &ClientConfig) -> Result<Client, NetworkFault> {
+    pub async fn connect(config: &ClientConfig) -> Result<Client, NetworkFault> {
         let stop = Stop::new();
         let policy = Arc::new(verify::policy_of(&config.evidence)?);
-        let network = Network::start(config, &stop)?;
+        // Only who asks `stop` to end is told `None`, and nobody else has it yet.
+        let network = Network::open(config, &stop).await?.ok_or(NetworkFault::Ended)?;
         Ok(Client { network, stop, policy })
+    }
+
+    /// Waits until a proxy has let this program in. On a chain that takes coins in the wallet
+    /// ([`Client::wallet`]) and, the first time, some blocks: the contract is made, funded and shown
+    /// to the proxy. Put a deadline around it (`tokio::time::timeout`).
+    pub async fn ready(&self) {
+        let shared = &self.network.shared;
+        loop {
+            // Armed before the look, so that no readiness between look and wait is missed.
+            let ready = shared.ready.notified();
+            if shared.lock().proxies.values().any(|proxy| proxy.session.is_ready()) {
+                return;
+            }
+            ready.await;
+        }
     }
 
     /// What lies below: requests in full, status.
@@ -120,19 +140,11 @@ impl Client {
         machine.listed_in(&self.network.registry().worker_images)
     }
 
-    /// The payment channel with each proxy: tokens as we count them, and as each proxy claims,
-    /// wrote down and signed them.
-    pub async fn channels(&self) -> Vec<Value> {
-        let status = self.network.status().await;
-        let section = status.sections.into_iter().find(|(name, _)| name == "proxies");
-        section.and_then(|(_, text)| serde_json::from_str(&text).ok()).unwrap_or_default()
-    }
-
-    /// Ends the connection. Running requests break.
+    /// Ends the connection. Running requests break; what was asked for on chain goes on at the next
+    /// start. The books are closed when the last clone is dropped.
     pub async fn close(self) {
+        self.network.close().await;
         self.stop.now();
-        // The loop sees the end at its next turn.
-        tokio::task::yield_now().await;
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod away;
 mod operator;
+mod program;
 mod proxy;
 
 use std::path::Path;

@@ -8,7 +8,6 @@ mod stored;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use cocoon_units::Nanoton;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::mistake;
@@ -78,9 +77,8 @@ pub(crate) fn run(command: &BooksCommand) -> Result<()> {
 fn check(options: &CheckOptions) -> Result<()> {
     let stored = Stored::read(&options.data_dir)?;
     let lines = stored.check()?;
-    let mut out = std::io::stdout().lock();
     for line in lines {
-        writeln!(out, "{line}")?;
+        println!("{line}");
     }
     Ok(())
 }
@@ -113,7 +111,7 @@ fn export(options: &ExportOptions) -> Result<()> {
             beancount::ledger(&stored, prices, day).map_err(mistake)?
         }
     };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
+    print!("{text}");
     Ok(())
 }
 
