@@ -1,6 +1,5 @@
 """The examples of cocoon-client, as a reader would start them, against the embedded engine."""
 
-import json
 import os
 import re
 import subprocess
@@ -35,9 +34,9 @@ def chat(net):
 def stream(net):
     said = run(net, "stream", net.model, "Count to five.")
     check(int(re.search(r"cost: (\d+) nanoTON", said).group(1)) > 0, said)
-    channel = json.loads(re.search(r"channel: (.*)", said).group(1))
-    check(channel["tokens_used_own_count"] > 0, channel)
-    equal(channel["tokens_used_own_count"], channel["tokens_used_proxy_max"], "both counts")
+    own, proxy = re.search(r"channel: proxy \S+ (\d+) tokens counted here, (\d+) by it", said).groups()
+    check(int(own) > 0, said)
+    equal(own, proxy, "both counts")
 
 
 @suite.case("embeddings: like texts are alike")
@@ -45,6 +44,35 @@ def embeddings(net):
     said = run(net, "embeddings", net.model)
     alike, other = (float(number) for number in re.findall(r": (-?\d\.\d+)", said))
     check(alike > other, said)
+
+
+@suite.case("on a chain: funded, topped up, used, charged, emptied and closed, to the last coin")
+def channel(_):
+    with drive.scratch() as directory, drive.Network(directory, "--workers", "1", ground=()) as net:
+        program = [os.path.join(EXAMPLES, "channel"), net.ready["data_dir"]]
+        with drive.Process(program, os.path.join(directory, "channel.log")) as example:
+            order = re.search(r"fund it: cocoon (.*)", example.line()).group(1).split()
+            done = subprocess.run([drive.COCOON, *order], capture_output=True, text=True, check=False,
+                                  timeout=drive.PATIENCE_S)  # fmt: skip
+            equal(done.returncode, 0, done.stderr)
+            said = []
+            # A close takes the delay of this network: a minute of the chain's time.
+            while "close: done" not in (said or [""])[-1]:
+                said.append(example.line(patience_s=200))
+            equal(example.wait(), 0, example.last_words())
+    text = "".join(said)
+    for step, word in (("top up", "normal"), ("charge", "normal"), ("withdraw", "normal"),
+                       ("close", "closed")):  # fmt: skip
+        check(re.search(rf"{step}: done, \S+ TON there, {word}", text), text)
+    check("close: done, 0 TON there" in text, text)
+    return text.splitlines()[-1]
+
+
+@suite.case("on a network without a chain the channel example says so in one sentence")
+def no_chain(net):
+    done = subprocess.run([os.path.join(EXAMPLES, "channel"), net.ready["data_dir"]],
+                          capture_output=True, text=True, check=False, timeout=drive.PATIENCE_S)  # fmt: skip
+    check(done.returncode != 0 and "has no chain" in done.stderr, done.stderr)
 
 
 @suite.case("without a network one sentence says so")

@@ -4,6 +4,6 @@ set -eu
 cd "$(dirname "$0")/../.."
 # The whole workspace is named so that the build of `./check` is used again.
 cargo build --release --locked --quiet --workspace --example chat --example stream \
-    --example embeddings
+    --example embeddings --example channel
 . tests/clients/prepare.sh
 run_suite programs.py

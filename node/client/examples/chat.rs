@@ -2,7 +2,8 @@
 //! `cargo run --example chat -- UP_DATA_DIR "What is attestation?"`
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
-use cocoon_client::{Client, ClientConfig};
+use cocoon_client::{AddressForm, Client, ClientConfig};
+use std::time::Duration;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,7 +11,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let up = arguments.next().ok_or("say the --data-dir of `cocoon up`")?;
     let question = arguments.next().unwrap_or_else(|| "Say hello.".to_owned());
 
-    let client = Client::connect(&ClientConfig::of_local_network(up)?).await?;
+    let config = ClientConfig::of_local_network(up)?;
+    let client = Client::connect(&config).await?;
+    if let Some(wallet) = client.wallet() {
+        // The first time on a chain: with coins there, the channel is opened by itself.
+        let address = wallet.address.to_friendly(AddressForm::NON_BOUNCEABLE);
+        eprintln!("paid by {address}; when it is empty, give it test coins:");
+        eprintln!("  cocoon chain faucet {address} 20 --chain {}", config.chain.url);
+    }
+    tokio::time::timeout(Duration::from_secs(120), client.ready()).await?;
     let model = first_model(&client).await?;
     let answer = client
         .chat(&model)
@@ -27,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The first model that somebody serves; the connection to the proxy may take a moment.
+/// The first model that somebody serves; workers may take a moment.
 async fn first_model(client: &Client) -> Result<String, Box<dyn std::error::Error>> {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     loop {

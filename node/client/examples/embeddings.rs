@@ -10,6 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = arguments.next().ok_or("say the model")?;
 
     let client = Client::connect(&ClientConfig::of_local_network(up)?).await?;
+    tokio::time::timeout(std::time::Duration::from_secs(60), client.ready()).await?;
     let texts = ["a cat sat on the mat", "the cat sat on a mat", "interest rates rose"];
     let vectors = client.embeddings(&model, &texts).await?;
     for (text, vector) in texts.iter().zip(&vectors).skip(1) {

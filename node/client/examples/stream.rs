@@ -12,6 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let question = arguments.next().unwrap_or_else(|| "Tell me a story.".to_owned());
 
     let client = Client::connect(&ClientConfig::of_local_network(up)?).await?;
+    tokio::time::timeout(std::time::Duration::from_secs(60), client.ready()).await?;
     let mut stream = client.chat(&model).user(&question).max_tokens(64).stream().await?;
     while let Some(part) = stream.next().await? {
         if let ChatPart::Text(text) = part {

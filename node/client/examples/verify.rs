@@ -8,10 +8,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let up = std::env::args().nth(1).ok_or("say the --data-dir of `cocoon up`")?;
     let client = Client::connect(&ClientConfig::of_local_network(up)?).await?;
     // The evidence of workers comes by way of proxies: wait until one is there.
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-    while client.models().await.is_err() && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    tokio::time::timeout(std::time::Duration::from_secs(60), client.ready()).await?;
 
     let verified = client.verify().await?;
     for line in &verified.examination.claims {

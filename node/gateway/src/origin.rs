@@ -61,7 +61,7 @@ impl OriginRule {
         if !request.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
             return;
         }
-        let methods = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+        let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS");
         answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         // The official clients send a dozen headers of their own: allow what is asked for.
         let asked = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
@@ -131,6 +131,8 @@ mod tests {
         let mut answer = HeaderMap::new();
         OriginRule::Loopback.mark(&request, &mut answer);
         assert_eq!(answer["access-control-allow-headers"], "x-a, x-b");
+        // Files are deleted.
+        assert!(answer["access-control-allow-methods"].to_str().unwrap().contains("DELETE"));
         assert_eq!(answer["access-control-allow-origin"], "http://localhost:3000");
     }
 }
