@@ -29,6 +29,9 @@ pub const VCEK_LIMIT: usize = 16 * 1024;
 /// Longest event log accepted, in bytes.
 pub const EVENT_LOG_LIMIT: usize = 64 * 1024;
 
+/// Longest boot log accepted, in bytes without padding; machines of 2026 have some 20 to 60 KiB.
+pub const BOOT_LOG_LIMIT: usize = 128 * 1024;
+
 /// The extensions of the protocol (protocol notes 2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +205,10 @@ pub struct PeerEvidence {
     /// offered after the handshake only. See [`crate::runtime`].
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::text::optional")]
     pub runtime_data: Option<Vec<u8>>,
+    /// The firmware's boot log of a TDX guest, without padding; offered after the handshake only,
+    /// replayed against RTMR0 to RTMR2. See [`crate::tdx::BootLog`].
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::text::optional")]
+    pub boot_log: Option<Vec<u8>>,
 }
 
 impl PeerEvidence {
@@ -279,6 +286,7 @@ impl PeerEvidence {
         part(self.gpu_nonce.as_ref().map(<[u8; 32]>::as_slice));
         part(self.event_log.as_deref());
         part(self.runtime_data.as_deref());
+        part(self.boot_log.as_deref());
         Digest32::from(<[u8; 32]>::from(hasher.finalize()))
     }
 

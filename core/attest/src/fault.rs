@@ -174,6 +174,16 @@ pub enum BadEvidence {
         /// Value in the report, hex.
         found: String,
     },
+    /// The firmware's boot log does not lead to the value of the register.
+    #[error("the boot log replays to {replayed}, but {register} is {found}")]
+    BootLog {
+        /// Name of the register.
+        register: &'static str,
+        /// Value reached by the replay, hex.
+        replayed: String,
+        /// Value in the quote, hex.
+        found: String,
+    },
     /// A processor generation whose keys are known to leak.
     #[error("{product:?} processors are refused: {reason}")]
     Product {

@@ -10,7 +10,7 @@ use crate::gpu::{GpuEvidence, GpuMode, SpdmReport};
 use crate::policy::Policy;
 use crate::report::Report;
 use crate::snp::{SnpProduct, SnpReport};
-use crate::tdx::{EventLog, TdReport, collateral_dates};
+use crate::tdx::{BootLog, EventLog, TdReport, collateral_dates};
 use crate::verdict::Outcome;
 use crate::verifier::verify;
 
@@ -63,6 +63,52 @@ pub fn event_log(data: &[u8]) {
     if let Ok(log) = EventLog::read(data) {
         assert_eq!(EventLog::read(log.to_text().as_bytes()).as_ref(), Ok(&log));
     }
+}
+
+/// Any boot log, with padding behind it or without.
+///
+/// # Panics
+/// When a log reads otherwise without its padding, or its registers are not those of its replay.
+pub fn boot_log(data: &[u8]) {
+    let Ok(front) = BootLog::trim(data) else {
+        assert!(BootLog::read(data).is_err(), "an untrimmed log is read");
+        return;
+    };
+    let log = BootLog::read(front);
+    let Ok(log) = log else { panic!("a trimmed log is refused: {log:?}") };
+    assert_eq!(BootLog::read(&log.encode()).as_ref(), Ok(&log), "a log reads as another");
+    let registers = log.registers();
+    assert_eq!(log.check(&registers), Ok(()), "a log does not lead to its own registers");
+    let last = log.replay().into_iter().rev().find_map(|step| step.after);
+    assert!(last.is_none_or(|last| registers.contains(&last)));
+    for event in log.events() {
+        let text = event.text();
+        assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text:?} is shown");
+        let _ = (event.covered(), event.kind_name());
+    }
+    let key = [0; 32];
+    never(&PeerEvidence {
+        boot_log: Some(front.to_vec()),
+        user_claims: Some(key.to_vec()),
+        tdx_quote: Some(data.to_vec()),
+        ..PeerEvidence::new(key)
+    });
+}
+
+/// Any runtime data of Azure's paravisor, below a report that names them.
+///
+/// # Panics
+/// When what the guest chose does not stand in them, or arbitrary bytes are accepted.
+pub fn runtime_data(data: &[u8]) {
+    let mut named = [0; 64];
+    named[..32].copy_from_slice(&Digest32::sha256(&[data]).0);
+    if let Ok(chosen) = crate::runtime::user_data(data, &named) {
+        let text = String::from_utf8_lossy(data).to_lowercase();
+        // A text of JSON may write digits as escapes; then it is longer than they are.
+        assert!(text.contains(&hex::encode(chosen)) || text.contains("\\u00"));
+    }
+    let runtime_data = Some(data.to_vec());
+    never(&PeerEvidence { runtime_data, ..PeerEvidence::new([0; 32]) });
 }
 
 /// Any message of the channel handshake.

@@ -41,8 +41,8 @@ pub use collateral::{
 };
 pub use digest::{Digest, Digest32, Digest48};
 pub use evidence::{
-    Binding, EVENT_LOG_LIMIT, ExtensionKind, ExtensionUse, OID_PREFIX, PeerEvidence, QUOTE_LIMIT,
-    VCEK_LIMIT,
+    BOOT_LOG_LIMIT, Binding, EVENT_LOG_LIMIT, ExtensionKind, ExtensionUse, OID_PREFIX,
+    PeerEvidence, QUOTE_LIMIT, VCEK_LIMIT,
 };
 pub use fault::{BadEvidence, CannotCheck, ExtensionFault, PolicyFault};
 pub use image::{ImagePart, ImageReading};

@@ -176,6 +176,7 @@ impl Report {
             gpu: offer.gpu.clone(),
             event_log: offer.event_log.clone(),
             runtime_data: offer.runtime_data.clone(),
+            boot_log: offer.boot_log.clone(),
             ..PeerEvidence::default()
         }
     }

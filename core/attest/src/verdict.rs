@@ -71,6 +71,8 @@ pub enum Source {
     GpuReport,
     /// The replayed event log.
     EventLog,
+    /// The firmware's boot log, replayed.
+    BootLog,
     /// The statement signed over this connection.
     ChannelStatement,
     /// The statement of a report, signed over our nonce.

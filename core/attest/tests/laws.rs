@@ -64,6 +64,8 @@ prop_compose! {
         sev_vcek_pem in prop::option::of(bytes(600)),
         event_log in prop::option::of(bytes(600)),
         gpu in prop::option::of((bytes(300), bytes(300), any::<bool>(), any::<bool>())),
+        runtime_data in prop::option::of(bytes(300)),
+        boot_log in prop::option::of(bytes(600)),
     ) -> Offer {
         let gpu = gpu.map(|(report, chain_pem, confidential, developer)| {
             GpuEvidence { report, chain_pem, mode: GpuMode { confidential, developer } }
@@ -75,7 +77,8 @@ prop_compose! {
             sev_vcek_pem,
             gpu,
             event_log,
-            runtime_data: None,
+            runtime_data,
+            boot_log,
         }
     }
 }
@@ -167,10 +170,10 @@ proptest! {
     #[test]
     fn fuzz_targets_hold_their_laws(data in bytes(1500), quote in quote(), report in spdm()) {
         use cocoon_attest::fuzz;
-        let targets: [fn(&[u8]); 10] = [
+        let targets: [fn(&[u8]); 12] = [
             fuzz::tdx_quote, fuzz::snp_report, fuzz::gpu_report, fuzz::event_log,
             fuzz::channel_message, fuzz::report, fuzz::extension, fuzz::collateral, fuzz::policy,
-            fuzz::image,
+            fuzz::image, fuzz::boot_log, fuzz::runtime_data,
         ];
         for target in targets {
             target(&data);

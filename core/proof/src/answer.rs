@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::events::EventLine;
 use crate::receipt_check::Compared;
 use crate::report_lines::{ClaimLine, Examination, Requirement};
 
@@ -80,6 +81,9 @@ pub struct Answer<'a> {
     pub judged_at_ms: u64,
     /// The claims, subjects in order.
     pub claims: &'a [ClaimLine],
+    /// What the machines measured; see [`Examination::events`].
+    #[serde(skip_serializing_if = "<[EventLine]>::is_empty")]
+    pub events: &'a [EventLine],
 }
 
 impl Examination {
@@ -93,6 +97,7 @@ impl Examination {
             objections,
             judged_at_ms: self.judged_at_ms,
             claims: &self.claims,
+            events: &self.events,
         }
     }
 }

@@ -5,6 +5,7 @@ use cocoon_attest::{
 };
 
 use crate::bundle::{Bundle, Machine, MachineRole, RootView, Shown};
+use crate::events::{LOG_CLAIMS, examine_logs};
 use crate::report_lines::{ClaimLine, Examination, Standing};
 
 /// What whoever examines a bundle brings along. Nothing in a bundle can replace it.
@@ -26,7 +27,8 @@ pub struct Asker {
 /// Judges a bundle.
 #[must_use]
 pub fn examine(bundle: &Bundle, asker: &Asker) -> Examination {
-    let mut found = Examination { judged_at_ms: asker.now_ms, claims: Vec::new() };
+    let mut found =
+        Examination { judged_at_ms: asker.now_ms, claims: Vec::new(), events: Vec::new() };
     let root = registry(bundle, asker, &mut found);
     let (mut proxies, mut workers) = (0, 0);
     for machine in &bundle.machines {
@@ -97,12 +99,14 @@ fn judge_machine(
             for claim in &verdict.claims {
                 found.claims.push(line(subject, claim));
             }
+            examine_logs(subject, evidence, &verdict, found);
         }
         Shown::Report(text) => match Shown::read_report(text) {
             Err(reason) => silent(subject, Standing::Fails, &reason, found),
             Ok(report) => {
                 let nonce = asker.nonce.unwrap_or(bundle.nonce);
-                let verdict = judge(&report.to_peer_evidence(nonce));
+                let evidence = report.to_peer_evidence(nonce);
+                let verdict = judge(&evidence);
                 for claim in &verdict.claims {
                     let mut line = line(subject, claim);
                     if claim.kind == ClaimKind::Freshness && asker.nonce.is_none() {
@@ -111,6 +115,7 @@ fn judge_machine(
                     found.claims.push(line);
                 }
                 reported(subject, &report, &verdict, root, found);
+                examine_logs(subject, &evidence, &verdict, found);
             }
         },
     }
@@ -155,6 +160,9 @@ fn reported(
 fn silent(subject: &str, verdict: Standing, reason: &str, found: &mut Examination) {
     for kind in ClaimKind::ALL {
         found.say(subject, kind_name(kind), verdict, "nothing", reason);
+    }
+    for claim in LOG_CLAIMS {
+        found.say(subject, claim, verdict, "nothing", reason);
     }
 }
 
@@ -213,6 +221,7 @@ const fn source_name(claim: &Claim) -> &'static str {
         Source::SnpReport => "SEV-SNP report",
         Source::GpuReport => "GPU report",
         Source::EventLog => "event log",
+        Source::BootLog => "boot log",
         Source::ChannelStatement => "channel statement",
         Source::Report => "the worker's report",
         Source::Certificate => "certificate",

@@ -11,6 +11,7 @@
 
 mod answer;
 mod bundle;
+mod events;
 mod examine;
 pub mod fuzz;
 mod receipt;
@@ -20,6 +21,7 @@ mod trust;
 
 pub use answer::{Answer, Occasion};
 pub use bundle::{BUNDLE_LIMIT, Bundle, BundleFault, Machine, MachineRole, RootView, Shown};
+pub use events::EventLine;
 pub use examine::{Asker, examine};
 pub use receipt::{
     Body, Money, RECEIPT_LIMIT, RECEIPT_TAG, Receipt, ReceiptEnd, ReceiptFault, ReceiptKey,

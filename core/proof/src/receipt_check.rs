@@ -102,7 +102,8 @@ pub fn check_receipt(
     compared: Compared<'_>,
     asker: &Asker,
 ) -> Examination {
-    let mut found = Examination { judged_at_ms: asker.now_ms, claims: Vec::new() };
+    let mut found =
+        Examination { judged_at_ms: asker.now_ms, claims: Vec::new(), events: Vec::new() };
     let said = &receipt.receipt;
     let reason = format!("signed by key {}", said.receipt_key);
     found.say(SUBJECT, "signature", Standing::Holds, "the receipt", reason);

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::events::EventLine;
+
 /// What is known of a claim. Anything but `Holds` is not good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,6 +57,9 @@ pub struct Examination {
     pub judged_at_ms: u64,
     /// The claims, subjects in order.
     pub claims: Vec<ClaimLine>,
+    /// What the machines measured, as far as genuine quotes agree; machines and registers in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventLine>,
 }
 
 /// A claim that must hold: `image` of every machine, or `worker.freshness` of every worker.
@@ -67,7 +72,7 @@ pub struct Requirement {
 }
 
 /// Claims about machines.
-const MACHINE_CLAIMS: [&str; 11] = [
+const MACHINE_CLAIMS: [&str; 13] = [
     "hardware",
     "tcb",
     "image",
@@ -79,6 +84,8 @@ const MACHINE_CLAIMS: [&str; 11] = [
     "site",
     "network",
     "receipt_key",
+    "boot_log",
+    "event_log",
 ];
 
 /// Claims about anything else.

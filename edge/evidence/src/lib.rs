@@ -9,6 +9,7 @@ pub mod collateral;
 #[cfg(feature = "dangerous-fake-evidence")]
 pub mod fake;
 mod fault;
+pub mod fuzz;
 pub mod gpu;
 pub mod linux;
 mod provider;

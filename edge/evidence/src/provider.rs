@@ -119,6 +119,11 @@ pub trait EvidenceProvider: Send + Sync {
         None
     }
 
+    /// Returns the firmware's boot log without padding, when the platform hands one on.
+    fn boot_log(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Returns the GPU evidence of boot, when there is a GPU.
     fn gpu(&self) -> Option<GpuEvidence> {
         None
@@ -131,7 +136,7 @@ pub trait EvidenceProvider: Send + Sync {
     /// Like [`EvidenceProvider::quote`].
     fn offer(&self, statement: &Statement) -> Result<Offer, EvidenceFault> {
         let evidence = self.quote(QuoteSubject::Channel(statement))?;
-        Ok(offer_of(evidence, self.gpu(), self.event_log()))
+        Ok(offer_of(self, evidence))
     }
 
     /// The same for a report: everything its offer holds besides the announcement.
@@ -140,18 +145,20 @@ pub trait EvidenceProvider: Send + Sync {
     /// Like [`EvidenceProvider::quote`].
     fn report(&self, statement: &ReportStatement) -> Result<Offer, EvidenceFault> {
         let evidence = self.quote(QuoteSubject::Report(statement))?;
-        Ok(offer_of(evidence, self.gpu(), self.event_log()))
+        Ok(offer_of(self, evidence))
     }
 }
 
-fn offer_of(evidence: TeeEvidence, gpu: Option<GpuEvidence>, event_log: Option<Vec<u8>>) -> Offer {
+/// What is offered after a handshake: this evidence, and what the machine shows beside it.
+fn offer_of<P: EvidenceProvider + ?Sized>(machine: &P, evidence: TeeEvidence) -> Offer {
     Offer {
         tdx_quote: evidence.tdx_quote,
         sev_report: evidence.sev_report,
         sev_vcek_pem: evidence.sev_vcek_pem,
-        gpu,
-        event_log,
+        gpu: machine.gpu(),
+        event_log: machine.event_log(),
         runtime_data: evidence.runtime_data,
+        boot_log: machine.boot_log(),
         ..Offer::default()
     }
 }

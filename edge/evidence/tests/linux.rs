@@ -10,9 +10,11 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use cocoon_attest::snp::SnpProduct;
 use cocoon_attest::tdx::EventLog;
-use cocoon_attest::{ClaimKind, Digest48, Finding, Outcome, certificate_report_data, verify};
+use cocoon_attest::{
+    ClaimKind, Digest48, Finding, Outcome, PeerEvidence, certificate_report_data, verify,
+};
 use cocoon_evidence::linux::{
-    ConfigfsTsm, EXTEND_PATH, TsmFiles, extend_rtmr3, is_measured, measure_gpu,
+    ConfigfsTsm, EXTEND_PATH, TsmFiles, extend_rtmr3, is_measured, measure_gpu, read_boot_log,
 };
 use cocoon_evidence::sim::{DevPki, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceFault, EvidenceProvider, QuoteSubject, TeeKind};
@@ -42,14 +44,16 @@ struct FakeKernel {
     entries: Mutex<HashMap<PathBuf, (u64, Vec<u8>)>>,
     extended: Mutex<Vec<Vec<u8>>>,
     log: Mutex<Option<Vec<u8>>>,
+    /// Tables of ACPI, by path.
+    tables: Mutex<HashMap<PathBuf, Vec<u8>>>,
 }
 
 impl FakeKernel {
     fn new(snp: Option<SnpProduct>, trouble: Trouble) -> Self {
-        let form = SimulatedPlatformForm { snp, ..SimulatedPlatformForm::default() };
+        let form = SimulatedPlatformForm { snp, boot_log: true, ..Default::default() };
         let platform = SimulatedPlatform::boot(Arc::clone(&PKI), form).unwrap();
-        let (entries, extended, log) = Default::default();
-        Self { platform, trouble, entries, extended, log }
+        let (entries, extended, log, tables) = Default::default();
+        Self { platform, trouble, entries, extended, log, tables }
     }
 
     /// The simulated TEE takes typed subjects only, so the kernel knows one key.
@@ -101,6 +105,9 @@ impl TsmFiles for FakeKernel {
     fn read(&self, attribute: &Path) -> io::Result<Vec<u8>> {
         if attribute == Path::new(LOG) {
             return self.log.lock().unwrap().clone().ok_or(io::ErrorKind::NotFound.into());
+        }
+        if let Some(table) = self.tables.lock().unwrap().get(attribute) {
+            return Ok(table.clone());
         }
         let entries = self.entries.lock().unwrap();
         let Some(entry) = entries.get(attribute.parent().unwrap()) else {
@@ -206,6 +213,59 @@ fn a_gpu_is_measured_once_and_before_the_image_is_set_up() {
     assert_eq!(kernel.extended.lock().unwrap().len(), 1);
     let behind = [late, format!("cocoon:gpu={}", gpu.digest()).into_bytes()].concat();
     assert!(!is_measured(&behind, &gpu));
+}
+
+/// The table CCEL over an area of this length.
+fn ccel(kind: u8, area_len: u64) -> Vec<u8> {
+    let mut table = b"CCEL".to_vec();
+    table.extend_from_slice(&56_u32.to_le_bytes());
+    table.resize(36, 0);
+    table.extend_from_slice(&[kind, 0, 0, 0]);
+    table.extend_from_slice(&area_len.to_le_bytes());
+    table.extend_from_slice(&0xbedb_f000_u64.to_le_bytes());
+    table
+}
+
+#[test]
+fn the_boot_log_of_the_firmware_is_offered_and_leads_to_the_quote() {
+    let kernel = Arc::new(FakeKernel::new(None, Trouble::None));
+    let log = kernel.platform.boot_log().unwrap();
+    let mut area = log.clone();
+    area.resize(1 << 16, 0xff);
+    let put = |name: &str, bytes: &[u8]| {
+        kernel.tables.lock().unwrap().insert(Path::new("/acpi").join(name), bytes.to_vec());
+    };
+    let found = || provider(&kernel).with_boot_log(Path::new("/acpi")).boot_log();
+    assert_eq!(found(), None, "there is no table");
+    put("CCEL", &ccel(2, 1 << 16));
+    assert_eq!(found(), None, "a kernel that hands no log on");
+    put("data/CCEL", &area);
+    assert_eq!(found().as_ref(), Some(&log));
+    let machine = provider(&kernel).with_boot_log(Path::new("/acpi"));
+    let evidence = machine.quote(QuoteSubject::CertificateKey(&KEY)).unwrap();
+    let peer = PeerEvidence { boot_log: machine.boot_log(), ..evidence.to_peer_evidence(&KEY) };
+    let collateral = kernel.platform.collateral(NOW_S).unwrap();
+    let verdict = verify(&peer, &collateral, &kernel.platform.policy(), NOW_S * 1000);
+    assert_eq!(verdict.outcome(), Outcome::Accept, "{verdict:#?}");
+
+    // What cannot be read is not offered, and whoever asks is told why.
+    let why = || read_boot_log(&kernel, Path::new("/acpi")).unwrap_err().to_string();
+    for (table, data, says) in [
+        (ccel(1, 1 << 16), &area, "of the kind"),
+        (ccel(2, 1 << 40), &area, "an area of 1099511627776 bytes"),
+        (ccel(2, 1 << 16)[..40].to_vec(), &area, "ends early"),
+        (vec![0; 56], &area, "another name"),
+        (ccel(2, 1 << 16), &vec![7; 100], "the boot log cannot be read"),
+    ] {
+        put("CCEL", &table);
+        put("data/CCEL", data);
+        assert_eq!(found(), None, "{says}");
+        assert!(why().contains(says), "{}", why());
+    }
+    // An AMD machine has other logs.
+    let amd = Arc::new(FakeKernel::new(Some(SnpProduct::Genoa), Trouble::None));
+    *amd.tables.lock().unwrap() = kernel.tables.lock().unwrap().clone();
+    assert_eq!(provider(&amd).with_boot_log(Path::new("/acpi")).boot_log(), None);
 }
 
 #[test]

@@ -153,7 +153,7 @@ mod tests {
         };
         let claims = claims.iter().map(line).collect();
         Judged {
-            found: Examination { judged_at_ms: 0, claims },
+            found: Examination { judged_at_ms: 0, claims, events: Vec::new() },
             kind,
             key: None,
             model: String::new(),

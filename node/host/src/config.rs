@@ -72,8 +72,7 @@ impl Layers {
     pub fn file(mut self, path: &Path) -> Result<Self, ConfigFault> {
         let fault = |reason: String| ConfigFault::File { path: path.display().to_string(), reason };
         let text = std::fs::read_to_string(path).map_err(|source| fault(source.to_string()))?;
-        let layer: Table = toml::from_str(&text).map_err(|source| fault(source.to_string()))?;
-        merge(&mut self.table, layer);
+        self.lay(&text).map_err(|source| fault(source.to_string()))?;
         Ok(self)
     }
 
@@ -144,6 +143,12 @@ impl Layers {
     #[must_use]
     pub fn print(&self) -> String {
         toml::to_string_pretty(&self.table).unwrap_or_default()
+    }
+
+    /// Lays the text of a file over it.
+    pub(crate) fn lay(&mut self, text: &str) -> Result<(), toml::de::Error> {
+        merge(&mut self.table, toml::from_str(text)?);
+        Ok(())
     }
 
     fn put(&mut self, path: &str, text: &str, origin: &str) -> Result<(), ConfigFault> {

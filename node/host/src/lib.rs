@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod dumps;
 pub mod evidence;
+pub mod fuzz;
 mod guard;
 pub mod hardware;
 pub mod key_feed;

@@ -30,10 +30,15 @@ pub fn load_pseudo(path: &Path) -> Result<RootState, ConfigFault> {
         return Err(fault(format!("{length} bytes, the limit is {FILE_LEN_MAX}")));
     }
     let text = std::fs::read_to_string(path).map_err(|source| fault(source.to_string()))?;
+    read_pseudo(&text).map_err(fault)
+}
+
+/// Reads the text of such a file; the fault names the member.
+pub(crate) fn read_pseudo(text: &str) -> Result<RootState, String> {
     let file: root_config::Pseudo<'static> =
-        config_json::read(&text).map_err(|source| fault(source.to_string()))?;
+        config_json::read(text).map_err(|source| source.to_string())?;
     let number = |value: i32, name: &str| {
-        u32::try_from(value).map_err(|_| fault(format!("{name} is {value}, it cannot be negative")))
+        u32::try_from(value).map_err(|_| format!("{name} is {value}, it cannot be negative"))
     };
     let price = number(file.price_per_token, "price_per_token")?;
     let fee = number(file.worker_fee_per_token, "worker_fee_per_token")?;
@@ -57,7 +62,7 @@ pub fn load_pseudo(path: &Path) -> Result<RootState, ConfigFault> {
         worker_code_hex: file.worker_sc_code.sanitized().into_owned(),
         client_code_hex: file.client_sc_code.sanitized().into_owned(),
         owner: Address::parse(&file.root_owner_address.sanitized())
-            .map_err(|source| fault(format!("root_owner_address: {source}")))?,
+            .map_err(|source| format!("root_owner_address: {source}"))?,
     };
-    root.root_state().map_err(|source| fault(source.to_string()))
+    root.root_state().map_err(|source| source.to_string())
 }

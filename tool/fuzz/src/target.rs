@@ -3,10 +3,16 @@
 use std::hint::black_box;
 
 use cocoon_channel::ChannelRecord;
+use cocoon_client::ClientConfig;
 use cocoon_contract::cell::Cell;
+use cocoon_gateway::GatewayConfig;
+use cocoon_host::fuzz as host;
+use cocoon_keymgr::KeyManagerConfig;
 use cocoon_ledger::Record;
 use cocoon_localchain::LocalChain;
-use cocoon_units::Address;
+use cocoon_proxy::ProxyConfig;
+use cocoon_units::{Address, ModelName, Nanoton, RequestId};
+use cocoon_worker::WorkerConfig;
 use tycho_types::cell::CellBuilder;
 
 /// A decoder under test.
@@ -37,12 +43,18 @@ pub const TARGETS: &[Target] = &[
     target("attest-snp-report", cocoon_attest::fuzz::snp_report, 4096),
     target("attest-gpu-report", cocoon_attest::fuzz::gpu_report, 8192),
     target("attest-event-log", cocoon_attest::fuzz::event_log, 4096),
+    target("attest-boot-log", cocoon_attest::fuzz::boot_log, 8192),
+    target("attest-runtime-data", cocoon_attest::fuzz::runtime_data, 2048),
     target("attest-channel", cocoon_attest::fuzz::channel_message, 2048),
     target("attest-report", cocoon_attest::fuzz::report, 8192),
     target("attest-extension", cocoon_attest::fuzz::extension, 2048),
     target("attest-collateral", cocoon_attest::fuzz::collateral, 4096),
     target("attest-policy", cocoon_attest::fuzz::policy, 2048),
     target("attest-image", cocoon_attest::fuzz::image, 2048),
+    target("evidence-paravisor", cocoon_evidence::fuzz::paravisor, 4096),
+    target("evidence-vtpm", cocoon_evidence::fuzz::vtpm, 8192),
+    target("evidence-host", cocoon_evidence::fuzz::host, 4096),
+    target("evidence-services", cocoon_evidence::fuzz::services, 8192),
     target("proof-receipt", cocoon_proof::fuzz::receipt, 2048),
     target("proof-receipt-file", cocoon_proof::fuzz::receipt_file, 8192),
     target("proof-bundle", cocoon_proof::fuzz::bundle, 8192),
@@ -59,10 +71,15 @@ pub const TARGETS: &[Target] = &[
     target("openai-stream", cocoon_openai::fuzz::stream, 4096),
     target("openai-responses", cocoon_openai::fuzz::responses, 4096),
     target("openai-messages", cocoon_openai::fuzz::messages, 4096),
+    target("gateway-batch", cocoon_gateway::batches::fuzz::file, 4096),
+    target("host-settings", settings, 2048),
+    target("host-network", cocoon_host::fuzz::network, 4096),
+    target("units-texts", texts, 256),
     target("contract-bag", cocoon_contract::fuzz::bag, 4096),
     target("contract-cell", cells, 2048),
     target("chain-lite", lite, 4096),
     target("chain-toncenter", toncenter, 4096),
+    target("chain-global", global, 4096),
     target("chain-snapshot", snapshot, 4096),
     target("journal", cocoon_journal::fuzz::segment, 2048),
     target("books-records", records, 2048),
@@ -127,6 +144,43 @@ fn lite(data: &[u8]) {
 
 fn toncenter(data: &[u8]) {
     let _ = cocoon_chain::decode_account(Address::new(0, [0; 32]), data);
+}
+
+/// A file of TON's servers.
+fn global(data: &[u8]) {
+    let _ = cocoon_chain::GlobalConfig::parse(&String::from_utf8_lossy(data));
+}
+
+/// The configuration of each role.
+fn settings(data: &[u8]) {
+    let Some((role, data)) = data.split_first() else { return };
+    match role % 5 {
+        0 => drop(host::settings::<ProxyConfig>(data).map(|read| read.check().map(drop))),
+        1 => drop(host::settings::<WorkerConfig>(data).map(|read| read.check().map(drop))),
+        2 => drop(host::settings::<KeyManagerConfig>(data).map(|read| read.check())),
+        3 => drop(host::settings::<GatewayConfig>(data).map(|read| read.check())),
+        // Its check reads the file of a secret, which is no business of a fuzzer.
+        _ => drop(host::settings::<ClientConfig>(data)),
+    }
+}
+
+/// What people type: addresses, amounts, names; what is written reads back.
+fn texts(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok((address, _)) = Address::parse_with_form(&text) {
+        assert_eq!(Address::parse(&address.to_raw()), Ok(address));
+        assert_eq!(Address::parse(&address.to_string()), Ok(address));
+    }
+    if let Ok(amount) = Nanoton::parse(&text) {
+        assert_eq!(Nanoton::parse(&amount.to_string()), Ok(amount));
+    }
+    if let Ok(id) = RequestId::parse(&text) {
+        assert_eq!(RequestId::parse(&id.to_string()), Ok(id));
+        assert_eq!(RequestId::parse(&id.to_base64()), Ok(id));
+    }
+    if let Ok(model) = ModelName::new(text) {
+        assert_eq!(ModelName::new(model.to_string()), Ok(model));
+    }
 }
 
 fn snapshot(data: &[u8]) {

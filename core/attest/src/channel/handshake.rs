@@ -322,6 +322,7 @@ impl Handshake {
             gpu: offer.gpu,
             event_log: offer.event_log,
             runtime_data: offer.runtime_data,
+            boot_log: offer.boot_log,
             ..PeerEvidence::default()
         };
         self.incoming = Incoming::Judging(evidence.digest());

@@ -6,7 +6,7 @@
 use super::fault::HandshakeFault;
 use super::statement::{ADDRESS_LIMIT, ChannelRole};
 use crate::digest::Digest32;
-use crate::evidence::{EVENT_LOG_LIMIT, QUOTE_LIMIT, VCEK_LIMIT};
+use crate::evidence::{BOOT_LOG_LIMIT, EVENT_LOG_LIMIT, QUOTE_LIMIT, VCEK_LIMIT};
 use crate::gpu::{GpuEvidence, GpuMode};
 use crate::runtime::RUNTIME_DATA_LIMIT;
 use crate::snp::REPORT_LEN;
@@ -81,6 +81,8 @@ pub struct Offer {
     pub event_log: Option<Vec<u8>>,
     /// Runtime data of Azure's paravisor; written only when there are some.
     pub runtime_data: Option<Vec<u8>>,
+    /// The firmware's boot log; written only when there is one.
+    pub boot_log: Option<Vec<u8>>,
 }
 
 impl Message {
@@ -165,8 +167,11 @@ fn encode_offer(offer: &Offer) -> Vec<u8> {
             write(&mut out, Some(&gpu.chain_pem));
         }
     }
-    if offer.runtime_data.is_some() {
+    if offer.runtime_data.is_some() || offer.boot_log.is_some() {
         write(&mut out, offer.runtime_data.as_deref());
+    }
+    if offer.boot_log.is_some() {
+        write(&mut out, offer.boot_log.as_deref());
     }
     out
 }
@@ -181,21 +186,25 @@ fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, HandshakeFault> {
         beacon: Digest32::from(reader.array()?),
         not_after_s: u64::from_be_bytes(reader.array()?),
     };
-    Ok(Offer {
+    let mut offer = Offer {
         announcement,
         tdx_quote: reader.optional(QUOTE_LIMIT)?,
         sev_report: reader.optional(REPORT_LEN)?,
         sev_vcek_pem: reader.optional(VCEK_LIMIT)?,
         event_log: reader.optional(EVENT_LOG_LIMIT)?,
         gpu: decode_gpu(reader)?,
-        runtime_data: match reader.rest {
-            [] => None,
-            _ => match reader.optional(RUNTIME_DATA_LIMIT)? {
-                None => return Err(malformed("runtime data are announced as absent")),
-                some => some,
-            },
-        },
-    })
+        ..Offer::default()
+    };
+    // What only some machines have is written only as far as there is any.
+    if !reader.rest.is_empty() {
+        offer.runtime_data = reader.optional(RUNTIME_DATA_LIMIT)?;
+        match reader.rest {
+            [] if offer.runtime_data.is_some() => {}
+            [] => return Err(malformed("runtime data are announced as absent")),
+            _ => offer.boot_log = Some(reader.present(BOOT_LOG_LIMIT)?),
+        }
+    }
+    Ok(offer)
 }
 
 fn decode_gpu(reader: &mut Reader<'_>) -> Result<Option<GpuEvidence>, HandshakeFault> {
@@ -246,6 +255,10 @@ impl<'a> Reader<'a> {
     fn byte(&mut self) -> Result<u8, HandshakeFault> {
         let [byte] = self.array()?;
         Ok(byte)
+    }
+
+    fn present(&mut self, limit: usize) -> Result<Vec<u8>, HandshakeFault> {
+        self.optional(limit)?.ok_or_else(|| malformed("a last part is announced as absent"))
     }
 
     fn optional(&mut self, limit: usize) -> Result<Option<Vec<u8>>, HandshakeFault> {

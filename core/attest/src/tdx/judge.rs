@@ -4,6 +4,7 @@ use dcap_qvl::TcbStatus;
 use dcap_qvl::policy::QuoteClaims;
 
 use super::TdxPolicy;
+use super::bootlog::BootLog;
 use super::eventlog::{DEBUG_EVENT, EventLog, GPU_EVENT, READY_EVENT};
 use super::genuine::{Genuine, genuine};
 use super::report::TdReport;
@@ -74,8 +75,13 @@ pub(crate) fn judge(
     binding::judge(evidence, &report.report_data, source, now_s, draft);
     let log = event_log(evidence, rules, &report);
     draft.judge(ClaimKind::DebugOff, source, debug_off(&report, log.as_ref().ok()));
+    let boot_log = boot_log(evidence, rules, &report);
     match log {
         Ok(log) => {
+            if let Err(bad) = boot_log {
+                draft.fails(ClaimKind::Image, Source::BootLog, bad);
+                return Some(log).filter(|_| evidence.event_log.is_some());
+            }
             let booted = booted(&report.measurement, &log);
             image(evidence, &report, booted, rules, policy, draft);
             Some(log).filter(|_| evidence.event_log.is_some())
@@ -163,6 +169,20 @@ fn event_log(
     let [_, _, _, rtmr3] = &report.measurement.rtmr;
     log.check(rtmr3)?;
     Ok(log)
+}
+
+/// Replays the firmware's log; an absent one says nothing unless the policy demands it. What it says
+/// changes no verdict: the registers decide, and the log explains them.
+fn boot_log(
+    evidence: &PeerEvidence,
+    rules: &TdxPolicy,
+    report: &TdReport,
+) -> Result<(), BadEvidence> {
+    match &evidence.boot_log {
+        Some(bytes) => BootLog::read(bytes)?.check(&report.measurement.rtmr),
+        None if rules.require_boot_log => Err(BadEvidence::Missing { what: "the boot log" }),
+        None => Ok(()),
+    }
 }
 
 /// Returns the registers without what differs from one machine of an image to the next: the

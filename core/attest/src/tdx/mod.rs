@@ -1,5 +1,6 @@
 //! Intel TDX: quotes, collateral, policy, event log.
 
+mod bootlog;
 mod collateral;
 mod eventlog;
 mod genuine;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest48;
 
+pub use bootlog::{BootEvent, BootLog, BootRegister, BootStep};
 pub(crate) use collateral::in_dates;
 pub use collateral::{TdxDates, collateral_dates};
 pub(crate) use collateral::{check_signatures, trusted_root};
@@ -45,4 +47,7 @@ pub struct TdxPolicy {
     /// Whether the event log must be offered. Only peers that speak the channel handshake
     /// can offer one.
     pub require_event_log: bool,
+    /// Whether the firmware's boot log must be offered. Like the event log it comes after the
+    /// handshake only, and only from machines whose firmware leaves one.
+    pub require_boot_log: bool,
 }

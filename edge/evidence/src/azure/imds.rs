@@ -57,7 +57,7 @@ fn request(td_report: &[u8]) -> Vec<u8> {
     .into_bytes()
 }
 
-fn quote_in(answer: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn quote_in(answer: &[u8]) -> Result<Vec<u8>, String> {
     #[derive(Deserialize)]
     struct Answer {
         quote: String,

@@ -10,6 +10,8 @@ mod hcl;
 mod imds;
 mod tpm;
 
+pub(crate) use imds::quote_in;
+
 pub use hcl::{HclReport, HclTee};
 pub use imds::{Imds, TdQuotes};
 pub use tpm::{NvIndex, Tpm, TpmDevice};

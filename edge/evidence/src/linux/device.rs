@@ -5,13 +5,15 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cocoon_attest::gpu::GpuEvidence;
 use cocoon_attest::tdx::TdReport;
 use cocoon_attest::{BadEvidence, Measurement, QUOTE_LIMIT};
 
+use super::bootlog::{ACPI_TABLES, read_boot_log};
+use super::files::KernelFiles;
 use crate::fault::EvidenceFault;
 use crate::provider::{EvidenceProvider, QuoteSubject, TeeEvidence, TeeKind};
 
@@ -116,6 +118,10 @@ impl<Q: QuotingService> EvidenceProvider for TdxDevice<Q> {
         Ok(Measurement::Td(Box::new(TdReport::read(&quote)?.measurement)))
     }
 
+    fn boot_log(&self) -> Option<Vec<u8>> {
+        read_boot_log(&KernelFiles, Path::new(ACPI_TABLES)).ok().flatten()
+    }
+
     fn gpu(&self) -> Option<GpuEvidence> {
         self.gpu.clone()
     }
@@ -154,7 +160,7 @@ fn request(report: &[u8; REPORT_LEN]) -> Vec<u8> {
 }
 
 /// Reads the answer: header, length of the key id, length of the quote, both.
-fn quote_in(answer: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn quote_in(answer: &[u8]) -> Result<Vec<u8>, String> {
     let word = |at: usize| -> Result<u32, String> {
         let bytes = answer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map(u32::from_le_bytes).ok_or_else(|| "the answer ends early".to_owned())

@@ -11,6 +11,7 @@ use cocoon_attest::snp::SnpReport;
 use cocoon_attest::tdx::TdReport;
 use cocoon_attest::{Digest48, Measurement};
 
+use super::bootlog::{ACPI_TABLES, read_boot_log};
 use super::files::{KernelFiles, TsmFiles};
 use crate::fault::EvidenceFault;
 use crate::provider::{EvidenceProvider, QuoteSubject, TeeEvidence, TeeKind};
@@ -48,6 +49,8 @@ pub struct ConfigfsTsm<F = KernelFiles> {
     files: F,
     root: PathBuf,
     event_log: PathBuf,
+    /// Read once: firmware has written its last event before the system starts.
+    boot_log: Option<Vec<u8>>,
     kind: TeeKind,
     vcek_pem: Option<Vec<u8>>,
     gpu: Option<GpuEvidence>,
@@ -59,7 +62,8 @@ impl ConfigfsTsm<KernelFiles> {
     /// # Errors
     /// There is none, or the kernel does not offer it here.
     pub fn detect() -> Result<Self, EvidenceFault> {
-        Self::with_files(KernelFiles, REPORT_ROOT.into(), EVENT_LOG.into())
+        let found = Self::with_files(KernelFiles, REPORT_ROOT.into(), EVENT_LOG.into())?;
+        Ok(found.with_boot_log(Path::new(ACPI_TABLES)))
     }
 }
 
@@ -77,7 +81,17 @@ impl<F: TsmFiles> ConfigfsTsm<F> {
             other => return Err(EvidenceFault::NoTee { found: format!("{other:?}") }),
         };
         drop(entry);
-        Ok(Self { files, root, event_log, kind, vcek_pem: None, gpu: None })
+        Ok(Self { files, root, event_log, boot_log: None, kind, vcek_pem: None, gpu: None })
+    }
+
+    /// Looks for the firmware's boot log below `tables`. One that cannot be read is not offered:
+    /// [`read_boot_log`] says why.
+    #[must_use]
+    pub fn with_boot_log(mut self, tables: &Path) -> Self {
+        if self.kind == TeeKind::Tdx {
+            self.boot_log = read_boot_log(&self.files, tables).ok().flatten();
+        }
+        self
     }
 
     /// Gives the VCEK certificate (PEM) that the host does not hand over; from AMD's service.
@@ -157,6 +171,10 @@ impl<F: TsmFiles> EvidenceProvider for ConfigfsTsm<F> {
         self.files.read(&self.event_log).ok()
     }
 
+    fn boot_log(&self) -> Option<Vec<u8>> {
+        self.boot_log.clone()
+    }
+
     fn gpu(&self) -> Option<GpuEvidence> {
         self.gpu.clone()
     }
@@ -186,7 +204,7 @@ fn bound(found: &[u8; 64], asked: &[u8; 64]) -> Result<(), EvidenceFault> {
 
 /// Finds the VCEK in a certificate table: entries of GUID, offset and length (both u32,
 /// little endian), ended by a zero GUID.
-fn vcek(table: &[u8]) -> Option<&[u8]> {
+pub(crate) fn vcek(table: &[u8]) -> Option<&[u8]> {
     for entry in table.chunks_exact(24) {
         let (guid, place) = entry.split_at(16);
         if guid.iter().all(|byte| *byte == 0) {

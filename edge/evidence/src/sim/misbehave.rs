@@ -87,13 +87,15 @@ pub enum Misbehave {
     GpuUnknownFirmware,
     /// The event log does not lead to the register.
     EventLogAltered,
+    /// The firmware's boot log does not lead to the register.
+    BootLogAltered,
     /// The image announces that it is a debugging one.
     DebugImage,
 }
 
 impl Misbehave {
     /// All lies, for tests that go through every one.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::OtherReportData,
         Self::DebugTd,
         Self::ProfiledTd,
@@ -137,6 +139,7 @@ impl Misbehave {
         Self::GpuForeignSignature,
         Self::GpuUnknownFirmware,
         Self::EventLogAltered,
+        Self::BootLogAltered,
         Self::DebugImage,
     ];
 

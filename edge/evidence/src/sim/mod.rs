@@ -4,6 +4,7 @@
 //! formats, so that the whole verification runs on any machine and only the trusted roots
 //! differ. It protects nothing: whoever can read its process can forge everything.
 
+mod boot;
 mod der;
 mod gpu;
 mod key;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use cocoon_attest::gpu::{GpuEvidence, GpuPolicy};
 use cocoon_attest::snp::{SnpPolicy, SnpProduct};
-use cocoon_attest::tdx::{DEBUG_EVENT, EventLog, GPU_EVENT, READY_EVENT, SPEC_EVENT};
+use cocoon_attest::tdx::{BootLog, DEBUG_EVENT, EventLog, GPU_EVENT, READY_EVENT, SPEC_EVENT};
 use cocoon_attest::{
     Collateral, Digest32, Digest48, Measurement, PlatformId, Policy, TdMeasurement,
 };
 
+use super::boot;
 use super::gpu::{GpuMachine, profile};
 use super::misbehave::Misbehave;
 use super::pki::DevPki;
@@ -33,10 +34,21 @@ pub struct SimulatedPlatformForm {
     /// Whether the GPU's digest is extended into the event log. The reference then takes
     /// the machine for one of another image.
     pub measure_gpu: bool,
+    /// Whether a TDX machine's firmware leaves a boot log, to which RTMR0 to RTMR2 belong.
+    pub boot_log: bool,
     /// Whether a paravisor asks for reports, as on Azure: they name a text that names the subject.
     pub paravisor: bool,
     /// The lie it tells.
     pub lie: Option<Misbehave>,
+}
+
+impl SimulatedPlatformForm {
+    /// What the firmware measured, when it leaves a log.
+    fn measured_boot(&self) -> Option<BootLog> {
+        // A lie about a log needs one.
+        let has_log = self.boot_log || self.lie == Some(Misbehave::BootLogAltered);
+        (has_log && self.snp.is_none()).then(|| boot::boot_log(&self.image))
+    }
 }
 
 impl Default for SimulatedPlatformForm {
@@ -48,6 +60,7 @@ impl Default for SimulatedPlatformForm {
             quote_version: 4,
             gpu_nonce: None,
             measure_gpu: false,
+            boot_log: false,
             paravisor: false,
             lie: None,
         }
@@ -91,7 +104,7 @@ impl SimulatedPlatform {
             Some(nonce) => Some(GpuMachine::new(&maker, form.number)?.evidence(nonce, lie)?),
             None => None,
         };
-        let log = boot_log(&form.image, gpu.as_ref().filter(|_| form.measure_gpu), lie);
+        let log = event_log(&form.image, gpu.as_ref().filter(|_| form.measure_gpu), lie);
         let measurement = measure(&form, log.register());
         let gpu = match lie {
             Some(Misbehave::GpuAbsent) => None,
@@ -124,8 +137,9 @@ impl SimulatedPlatform {
     /// claims to have booted, whether or not it lies about it.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        let honest = SimulatedPlatformForm { lie: None, ..self.form.clone() };
-        let listed = measure(&honest, boot_log(&honest.image, None, None).register());
+        let has_log = self.form.measured_boot().is_some();
+        let honest = SimulatedPlatformForm { lie: None, boot_log: has_log, ..self.form.clone() };
+        let listed = measure(&honest, event_log(&honest.image, None, None).register());
         Policy {
             snp: Some(SnpPolicy { min_tcb: TCB, ..SnpPolicy::default() }),
             gpu: GpuPolicy { profiles: vec![profile()], ..GpuPolicy::default() },
@@ -256,6 +270,14 @@ impl EvidenceProvider for SimulatedPlatform {
         Some(text.into_bytes())
     }
 
+    fn boot_log(&self) -> Option<Vec<u8>> {
+        let log = self.form.measured_boot()?;
+        Some(match self.form.lie {
+            Some(Misbehave::BootLogAltered) => boot::altered(&log).encode(),
+            _ => log.encode(),
+        })
+    }
+
     fn gpu(&self) -> Option<GpuEvidence> {
         self.gpu.clone()
     }
@@ -267,8 +289,8 @@ impl std::fmt::Debug for SimulatedPlatform {
     }
 }
 
-/// Returns the events of a boot (protocol notes 6.1, with the GPU before the work begins).
-fn boot_log(image: &str, gpu: Option<&GpuEvidence>, lie: Option<Misbehave>) -> EventLog {
+/// Returns the runtime events of a boot (protocol notes 6.1, with the GPU before the work begins).
+fn event_log(image: &str, gpu: Option<&GpuEvidence>, lie: Option<Misbehave>) -> EventLog {
     let spec = Digest32::sha256(&[b"spec of ", image.as_bytes()]);
     let mut events = Vec::new();
     if lie == Some(Misbehave::DebugImage) {
@@ -301,6 +323,10 @@ fn measure(form: &SimulatedPlatformForm, rtmr3: Digest48) -> Measurement {
         ],
         ..TdMeasurement::default()
     };
+    if let Some(log) = form.measured_boot() {
+        let [rtmr0, rtmr1, rtmr2, _] = log.registers();
+        td.rtmr = [rtmr0, rtmr1, rtmr2, rtmr3];
+    }
     match form.lie {
         Some(Misbehave::WrongMrTd) => td.mr_td = register("other firmware of "),
         Some(Misbehave::WrongConfig) => td.mr_config_id = register("other configuration of "),

@@ -45,6 +45,7 @@ pub(crate) fn evidence(platform: &SimulatedPlatform) -> PeerEvidence {
     PeerEvidence {
         gpu: platform.gpu(),
         event_log: platform.event_log(),
+        boot_log: platform.boot_log(),
         ..evidence.to_peer_evidence(&KEY)
     }
 }

@@ -260,6 +260,34 @@ fn event_log_that_does_not_replay() {
 }
 
 #[test]
+fn boot_log_that_does_not_replay() {
+    let platform = tdx(Some(Misbehave::BootLogAltered));
+    let verdict = judge(&platform, &platform.policy());
+    let bad = fails(&verdict, ClaimKind::Image);
+    assert!(matches!(bad, BadEvidence::BootLog { register: "RTMR2", .. }), "{bad}");
+    only(&verdict, ClaimKind::Image);
+    // The log of an honest machine holds, also where it is demanded; withheld it fails only there.
+    let platform = boot(SimulatedPlatformForm { boot_log: true, ..Default::default() });
+    let policy = rules(|rules| rules.require_boot_log = true)(platform.policy());
+    accepted(&judge(&platform, &policy));
+    let silent = PeerEvidence { boot_log: None, ..evidence(&platform) };
+    accepted(&judge_evidence(&platform, &silent, &platform.policy()));
+    let verdict = judge_evidence(&platform, &silent, &policy);
+    assert!(matches!(fails(&verdict, ClaimKind::Image), BadEvidence::Missing { .. }));
+    // That of another machine, garbage, one that is too long.
+    let other = boot(SimulatedPlatformForm {
+        boot_log: true,
+        image: "other".to_owned(),
+        ..Default::default()
+    });
+    for log in [other.boot_log().unwrap(), vec![7; 300], Vec::new()] {
+        let swapped = PeerEvidence { boot_log: Some(log), ..evidence(&platform) };
+        let verdict = judge_evidence(&platform, &swapped, &platform.policy());
+        fails(&verdict, ClaimKind::Image);
+    }
+}
+
+#[test]
 fn input_after_the_measurement() {
     let mut platform = tdx(None);
     let policy = platform.policy();

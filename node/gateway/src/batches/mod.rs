@@ -6,6 +6,7 @@
 //! requests are paid twice by a crash.
 
 mod book;
+pub mod fuzz;
 mod lines;
 mod pages;
 mod runner;

@@ -143,7 +143,12 @@ async fn reach(address: &str) -> Found<()> {
 
 /// Bytes that are free for the node: in its directory, or where it will be made.
 fn disk(dir: &Path) -> Found<u64> {
-    let there = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+    let here = Path::new(".");
+    let is_there = |dir: &&Path| !dir.as_os_str().is_empty() && dir.symlink_metadata().is_ok();
+    let there = dir.ancestors().find(is_there).unwrap_or(here);
+    if !there.is_dir() {
+        return Err(format!("{} is no directory", there.display()));
+    }
     let writable = rustix::fs::access(there, rustix::fs::Access::WRITE_OK);
     writable.map_err(|fault| format!("cannot be written: {fault}"))?;
     let space = rustix::fs::statvfs(there).map_err(|fault| fault.to_string())?;

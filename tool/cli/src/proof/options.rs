@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Claims: hardware, tcb, image, debug_off, gpu, weights, freshness, key_binding, site, network,
-receipt_key of machines; registry, date, proxies, workers. Write worker.gpu for workers alone.
+receipt_key, boot_log, event_log of machines; registry, date, proxies, workers. Write worker.gpu for workers alone.
 Exit codes: 0 every required claim holds and none fails, 1 not so, 2 a mistake in the command.")]
 pub(crate) struct VerifyOptions {
     /// The gateway whose machines are to be verified.
@@ -26,6 +26,12 @@ pub(crate) struct VerifyOptions {
     /// Ed25519 key that the quote is about.
     #[arg(long, value_name = "HEX", requires = "quote")]
     pub(crate) public_key: Option<String>,
+    /// The machine's boot log beside the quote: the kernel's /sys/firmware/acpi/tables/data/CCEL.
+    #[arg(long, value_name = "FILE", requires = "quote")]
+    pub(crate) boot_log: Option<PathBuf>,
+    /// Show what the machines measured, event by event; --json always does.
+    #[arg(long)]
+    pub(crate) events: bool,
     /// Save the evidence, with all that is needed to judge it again.
     #[arg(long, value_name = "BUNDLE")]
     pub(crate) save: Option<PathBuf>,

@@ -42,6 +42,25 @@ fn text(what: &str, found: &Examination) {
     }
 }
 
+/// Prints what the machines measured.
+pub(crate) fn events(found: &Examination) {
+    let mut subject = "";
+    for line in &found.events {
+        if line.subject != subject {
+            subject = &line.subject;
+            say(&format!("{subject} measured"));
+        }
+        // Of what is only told, a reader must not take the text for measured.
+        let word = if line.is_measured { "measured" } else { "told" };
+        let digest = line.digest.get(..16).unwrap_or_default();
+        say(&format!("  {} {digest}… {word:<8} {} {}", line.register, line.kind, line.text));
+    }
+    if found.events.is_empty() {
+        say("no machine showed a log that a genuine quote agrees with");
+    }
+    say("");
+}
+
 fn one(line: &ClaimLine, colour: bool) -> String {
     let (mark, code) = match line.verdict {
         Standing::Holds => ("✓", "32"),

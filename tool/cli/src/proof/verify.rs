@@ -1,6 +1,7 @@
 //! `cocoon verify`
 
 use anyhow::{Context as _, Result};
+use cocoon_attest::tdx::BootLog;
 use cocoon_attest::{Collateral, Digest32, PeerEvidence, TdxCollateral};
 use cocoon_host::clock;
 use cocoon_proof::{BUNDLE_LIMIT, Bundle, MachineRole, Occasion, RootView, Shown, examine};
@@ -54,6 +55,9 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<()> {
         [] => occasion.requirements(),
         list => list.to_vec(),
     };
+    if options.events && !options.output.json {
+        show::events(&found);
+    }
     show::verdict(&what, &found, &required, options.output.json)
 }
 
@@ -74,8 +78,15 @@ fn of_quote(options: &VerifyOptions) -> Result<Bundle> {
         Some(text) => digest("public-key", text)?.0,
         None => [0; 32],
     };
+    let boot_log = options.boot_log.as_ref().map(|path| {
+        let area = read_file(path, EVIDENCE_LEN_MAX)?;
+        let log = BootLog::trim(&area);
+        let log = log.map_err(|bad| mistake(format_args!("{}: {bad}", path.display())))?;
+        anyhow::Ok(log.to_vec())
+    });
     let evidence = PeerEvidence {
         tdx_quote: Some(read_file(quote, EVIDENCE_LEN_MAX)?),
+        boot_log: boot_log.transpose()?,
         user_claims: Some(key.to_vec()),
         ..PeerEvidence::new(key)
     };

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod demands;
+mod logs;
 mod site;
 
 use cocoon_evidence::sim::Misbehave;
@@ -50,6 +51,7 @@ fn expected(lie: Misbehave) -> Option<(&'static str, &'static str, &'static str)
         M::GpuForeignSignature => ("gpu", "fails", "signature"),
         M::GpuUnknownFirmware => ("gpu", "fails", "not the maker's for this driver"),
         M::EventLogAltered => ("image", "fails", "event log"),
+        M::BootLogAltered => ("image", "fails", "the boot log replays to"),
         M::DebugImage => ("debug_off", "fails", "debug"),
     })
 }

@@ -1,0 +1,109 @@
+//! What machines measured, event by event, where a genuine quote's registers agree with the log.
+
+use cocoon_attest::tdx::{BootLog, EventLog};
+use cocoon_attest::{BadEvidence, ClaimKind, Finding, Measurement, PeerEvidence, Verdict};
+use serde::Serialize;
+
+use crate::report_lines::{Examination, Standing};
+
+/// The claims about logs, in the order in which they are said.
+pub(crate) const LOG_CLAIMS: [&str; 2] = ["boot_log", "event_log"];
+
+/// One event that a machine measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EventLine {
+    /// Which machine, as in [`crate::ClaimLine::subject`].
+    pub subject: String,
+    /// The register that it went into: `RTMR0` to `RTMR3`, or `MRTD` for what is only told.
+    pub register: String,
+    /// Its type in the words of the firmware profile; `event` in the running system's own log.
+    pub kind: String,
+    /// What it says, in printable characters.
+    pub text: String,
+    /// Whether the digest covers what it says. Otherwise the digest is about something else, such as
+    /// a file, and the text is only the log's word.
+    pub is_measured: bool,
+    /// SHA-384 that the register was extended with, hex.
+    pub digest: String,
+    /// The register after it, hex; nothing where the event extends none.
+    pub register_after: Option<String>,
+}
+
+/// Says what the logs of a machine show, and their events where they hold.
+pub(crate) fn examine_logs(
+    subject: &str,
+    evidence: &PeerEvidence,
+    verdict: &Verdict,
+    found: &mut Examination,
+) {
+    let [boot, runtime] = LOG_CLAIMS;
+    let registers = match &verdict.measurement {
+        Some(Measurement::Td(td)) if *verdict.finding(ClaimKind::Hardware) == Finding::Holds => {
+            Some(&td.rtmr)
+        }
+        _ => None,
+    };
+    let judge = |log: Option<Result<String, BadEvidence>>, what: &str| match (log, registers) {
+        (None, _) => (Standing::NotClaimed, format!("the machine handed on no {what}")),
+        (Some(Err(bad)), _) => (Standing::Fails, bad.to_string()),
+        (Some(Ok(_)), None) => {
+            (Standing::Unknown, "no genuine quote shows the registers it leads to".to_owned())
+        }
+        (Some(Ok(reason)), Some(_)) => (Standing::Holds, reason),
+    };
+
+    let log = evidence.boot_log.as_deref().map(BootLog::read);
+    let mut lines = Vec::new();
+    let checked = log.map(|log| {
+        let log = log?;
+        if let Some(rtmr) = registers {
+            log.check(rtmr)?;
+            lines = boot_lines(subject, &log);
+        }
+        Ok(format!("{} events lead to the registers of the quote", log.events().len()))
+    });
+    let (standing, reason) = judge(checked, "boot log");
+    found.say(subject, boot, standing, "boot log", reason);
+    found.events.append(&mut lines);
+
+    let log = evidence.event_log.as_deref().map(EventLog::read);
+    let checked = log.map(|log| {
+        let log = log?;
+        let steps = log.replay();
+        if let Some([_, _, _, rtmr3]) = registers {
+            log.check(rtmr3)?;
+            lines = steps
+                .iter()
+                .map(|step| EventLine {
+                    subject: subject.to_owned(),
+                    register: "RTMR3".to_owned(),
+                    kind: "event".to_owned(),
+                    text: step.event.clone(),
+                    is_measured: true,
+                    digest: step.digest.to_string(),
+                    register_after: Some(step.register.to_string()),
+                })
+                .collect();
+        }
+        Ok(format!("{} events lead to RTMR3 of the quote", steps.len()))
+    });
+    let (standing, reason) = judge(checked, "event log");
+    found.say(subject, runtime, standing, "event log", reason);
+    found.events.append(&mut lines);
+}
+
+fn boot_lines(subject: &str, log: &BootLog) -> Vec<EventLine> {
+    let line = |step: cocoon_attest::tdx::BootStep<'_>| EventLine {
+        subject: subject.to_owned(),
+        register: step.event.register.name().to_owned(),
+        kind: step
+            .event
+            .kind_name()
+            .map_or_else(|| format!("{:#010x}", step.event.kind), str::to_owned),
+        text: step.event.text(),
+        is_measured: step.after.is_some() && step.event.covered().is_some(),
+        digest: step.event.digest.to_string(),
+        register_after: step.after.map(|register| register.to_string()),
+    };
+    log.replay().into_iter().map(line).collect()
+}
