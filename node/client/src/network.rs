@@ -316,7 +316,11 @@ impl Network {
     ) -> Result<InferenceStream, UpstreamError> {
         let chosen = match demands {
             None => None,
-            Some(demands) => Some(self.shared.choose(demands, &request.model).await?),
+            Some(demands) => {
+                let chosen = self.shared.choose(demands, &request.model);
+                let chosen = tokio::time::timeout(request.timeout, chosen).await;
+                Some(chosen.unwrap_or(Err(UpstreamError::Timeout { after: request.timeout }))?)
+            }
         };
         let id = RequestId(clock::random());
         let (sender, head) = oneshot::channel();

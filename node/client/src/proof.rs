@@ -13,7 +13,7 @@ use cocoon_role_client::ReportQuestion;
 use cocoon_wire::{cocoon, tl};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::network::Shared;
@@ -26,6 +26,9 @@ const WORKERS_MAX: usize = 128;
 const ASKED_AT_ONCE: usize = 8;
 /// Longest wait for an answer by way of a proxy.
 const ANSWER_WAIT: Duration = Duration::from_secs(45);
+/// Longest that the machines behind one bundle are asked. Who has not answered then is named as
+/// silent: a proxy that lists workers which never answer must not keep the next verifier waiting.
+const BUNDLE_WAIT: Duration = Duration::from_secs(60);
 /// When to try again after too many asked for bundles.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
@@ -34,7 +37,6 @@ pub(crate) struct Proofs {
     presence: Presence,
     root: Mutex<RootView>,
     bundles: Semaphore,
-    vetting: Semaphore,
 }
 
 /// A key that no report vouches for yet.
@@ -47,19 +49,13 @@ pub(crate) struct Unvouched {
 
 impl Proofs {
     pub(crate) fn new(presence: Presence, root: RootView) -> Self {
-        let (bundles, vetting) = (Semaphore::new(BUNDLES_AT_ONCE), Semaphore::new(1));
-        Self { presence, root: Mutex::new(root), bundles, vetting }
+        let bundles = Semaphore::new(BUNDLES_AT_ONCE);
+        Self { presence, root: Mutex::new(root), bundles }
     }
 
     /// The registry changed.
     pub(crate) fn adopt(&self, root: RootView) {
         *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
-    }
-
-    /// The turn of whoever asks workers for the sake of a request.
-    pub(crate) async fn vetting(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        self.vetting.acquire().await.ok()
     }
 
     pub(crate) fn presence(&self) -> &Presence {
@@ -131,19 +127,26 @@ impl Shared {
         }
     }
 
-    /// Every worker behind one proxy.
-    async fn workers(self: &Arc<Self>, conn: ConnId, nonce: [u8; 32]) -> Vec<Found> {
+    /// Every worker behind one proxy; those that have not answered at `end` as silent.
+    async fn workers(
+        self: &Arc<Self>,
+        conn: ConnId,
+        nonce: [u8; 32],
+        end: tokio::time::Instant,
+    ) -> Vec<Found> {
         let silent = |shown| Found {
             role: MachineRole::Worker,
             name: "behind a proxy that lists none".to_owned(),
             shown,
             collateral: Collateral::default(),
         };
+        let late = || "it did not answer in time".to_owned();
         if !self.lock().carries_reports(conn) {
             let reason = "the proxy in between carries no reports of workers".to_owned();
             return vec![silent(Shown::Nothing { reason })];
         }
-        let listed = self.question(conn, ReportQuestion::Workers).await.and_then(|answer| {
+        let listed = tokio::time::timeout_at(end, self.question(conn, ReportQuestion::Workers));
+        let listed = listed.await.unwrap_or_else(|_| Err(late())).and_then(|answer| {
             let object: cocoon::Workers<'_> =
                 tl::decode(&answer).map_err(|fault| fault.to_string())?;
             let entry =
@@ -154,9 +157,9 @@ impl Shared {
             Ok(listed) => listed,
             Err(reason) => return vec![silent(Shown::Failed { reason: plain(&reason) })],
         };
-        let mut waiting = listed.into_iter().enumerate();
+        let mut waiting = listed.clone().into_iter().enumerate();
         let mut running = JoinSet::new();
-        let mut found = Vec::new();
+        let mut found: Vec<Option<Found>> = listed.iter().map(|_| None).collect();
         loop {
             while running.len() < ASKED_AT_ONCE {
                 let Some((place, (worker, model))) = waiting.next() else { break };
@@ -164,14 +167,22 @@ impl Shared {
                 running
                     .spawn(async move { (place, shared.worker(conn, worker, model, nonce).await) });
             }
-            match running.join_next().await {
-                None => break,
-                Some(Ok(one)) => found.push(one),
-                Some(Err(fault)) => tracing::error!(%fault, "a worker's report was not taken"),
+            match tokio::time::timeout_at(end, running.join_next()).await {
+                Err(_) | Ok(None) => break,
+                Ok(Some(Ok((place, one)))) => {
+                    if let Some(found) = found.get_mut(place) {
+                        *found = Some(one);
+                    }
+                }
+                Ok(Some(Err(fault))) => tracing::error!(%fault, "a worker's report was not taken"),
             }
         }
-        found.sort_unstable_by_key(|(place, _)| *place);
-        found.into_iter().map(|(_, found)| found).collect()
+        let named = found.into_iter().zip(listed);
+        let named = named.map(|(found, (_, model))| {
+            let shown = || Shown::Failed { reason: late() };
+            found.unwrap_or_else(|| Found { name: model, ..silent(shown()) })
+        });
+        named.collect()
     }
 
     /// Evidence of all machines behind this node, over the caller's nonce.
@@ -182,6 +193,7 @@ impl Shared {
             let state = self.lock();
             (state.shown_proxies(), state.unreachable.clone())
         };
+        let end = tokio::time::Instant::now() + BUNDLE_WAIT;
         let root = self.proofs.root();
         let mut bundle = Bundle::new(clock::now_ms(), Digest32::from(nonce), root);
         for proxy in &proxies {
@@ -206,7 +218,7 @@ impl Shared {
             bundle.add(MachineRole::Proxy, &address.to_string(), shown, Collateral::default());
         }
         for proxy in &proxies {
-            for found in self.workers(proxy.conn, nonce).await {
+            for found in self.workers(proxy.conn, nonce, end).await {
                 bundle.add(found.role, &found.name, found.shown, found.collateral);
             }
         }

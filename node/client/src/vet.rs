@@ -13,7 +13,7 @@ use cocoon_role_client::ReportQuestion;
 use cocoon_units::RequestId;
 use cocoon_wire::cocoon::{ONLY_WORKERS_MAX, Workers};
 use cocoon_wire::tl;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -24,10 +24,20 @@ use crate::turn::{Proxy, State};
 
 /// How old a list of workers may be.
 const LIST_LIFE_MS: u64 = 1_000;
-/// How long a worker that gave no report is left alone.
-const SILENT_LIFE_MS: u64 = 5_000;
+/// How long a worker whose report was refused or is no good is left alone.
+const REFUSED_LIFE_MS: u64 = 5_000;
+/// How long a worker that did not answer at all is left alone. Longer: requests waited for it.
+const SILENT_LIFE_MS: u64 = 60_000;
 /// Longest wait for a report; a request waits for it.
 const REPORT_WAIT: Duration = Duration::from_secs(10);
+/// Longest that a request waits for the reports of all workers together. Who has not answered then
+/// does not get it, and workers that were not asked yet come first the next time.
+const ROUND_WAIT: Duration = Duration::from_secs(15);
+/// How long nobody else is asked at a connection where a round took [`ROUND_WAIT`].
+const REST_MS: u64 = 5_000;
+/// Workers of a proxy's list that are looked at: as many as a proxy of ours names. A longer list is
+/// a proxy that wants to keep this gateway busy.
+const LISTED_MAX: usize = 512;
 /// Workers of one proxy that are asked at the same time.
 const ASKED_AT_ONCE: usize = 8;
 /// When to try again while nobody serves a model.
@@ -40,8 +50,16 @@ pub(crate) struct Vetted {
     /// Names of workers' connections, and their models.
     listed: Vec<(i64, String)>,
     proxy: Option<Arc<Judged>>,
-    workers: HashMap<i64, Result<Arc<Judged>, (String, u64)>>,
+    workers: HashMap<i64, Verdict>,
+    /// Nobody is asked before this.
+    rest_until_ms: u64,
+    /// One asks at a time: who comes second finds what the first one was told. Each connection has
+    /// its own turn, so that a proxy that keeps silent holds up no request for another.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// A worker as judged, or why it gave nothing to judge and until when it is not asked again.
+type Verdict = Result<Arc<Judged>, (String, u64)>;
 
 /// The only workers that a request may go to.
 #[derive(Clone, Debug)]
@@ -63,8 +81,9 @@ impl Shared {
         model: &str,
     ) -> Result<Chosen, UpstreamError> {
         let conn = self.proxy_for(model).await?;
-        // One at a time: who comes second finds what the first one was told.
-        let _one = self.proofs.vetting().await;
+        let turn = self.lock().vetted_at(conn).map(|known| Arc::clone(&known.turn));
+        let turn = turn.ok_or(UpstreamError::NoProxy { retry_after: AWAY_RETRY })?;
+        let _one = turn.lock().await;
         if !self.lock().can_name_workers(conn) {
             let why = "the proxy cannot be told which worker to give a request to";
             return Err(refusal("verdicts", why));
@@ -170,7 +189,9 @@ impl Shared {
                 let entry = |worker: &cocoon_wire::cocoon::Worker<'_>| {
                     (worker.worker, worker.model.sanitized().into_owned())
                 };
-                Ok(object.workers.iter().map(entry).collect::<Vec<_>>())
+                let mut seen = HashSet::new();
+                let all = object.workers.iter().filter(|entry| seen.insert(entry.worker));
+                Ok(all.take(LISTED_MAX).map(entry).collect::<Vec<_>>())
             });
             let listed = listed
                 .map_err(|why| refusal("verdicts", format!("the proxy lists no workers: {why}")))?;
@@ -196,33 +217,51 @@ impl Shared {
         }
     }
 
-    /// Asks those of these workers for their reports whose verdict is not known.
+    /// Asks those of these workers for their reports whose verdict is not known. Takes
+    /// [`ROUND_WAIT`] at most, whatever they do.
     async fn ask_unknown(self: &Arc<Self>, conn: ConnId, listed: &[(i64, String)]) {
-        let now_ms = clock::steady_ms();
-        let mut unknown: Vec<i64> = {
-            let state = self.lock();
-            let Some(vetted) = state.vetted.get(&conn) else { return };
-            let is_known = |worker: &i64, model: &str| match vetted.workers.get(worker) {
-                Some(Ok(judged)) => judged.until_ms > now_ms && judged.model == model,
-                Some(Err((_, until_ms))) => *until_ms > now_ms,
-                None => false,
-            };
-            let unknown = listed.iter().filter(|(worker, model)| !is_known(worker, model));
-            unknown.map(|(worker, _)| *worker).collect()
+        let end = tokio::time::Instant::now() + ROUND_WAIT;
+        let mut unknown = match self.lock().vetted.get(&conn) {
+            Some(vetted) => vetted.unknown(listed, clock::steady_ms()),
+            None => return,
         };
         let mut asking = JoinSet::new();
+        let mut open = Vec::new();
         loop {
             while asking.len() < ASKED_AT_ONCE {
                 let Some(worker) = unknown.pop() else { break };
                 let shared = Arc::clone(self);
-                asking.spawn(async move { (worker, shared.vet_worker(conn, worker).await) });
+                open.push(worker);
+                asking.spawn(async move { (worker, shared.vet_in_time(conn, worker).await) });
             }
-            let Some(answered) = asking.join_next().await else { return };
-            let Ok((worker, judged)) = answered else { continue };
+            let answered = match tokio::time::timeout_at(end, asking.join_next()).await {
+                Ok(Some(answered)) => answered,
+                Ok(None) => break,
+                Err(_) => {
+                    let rest_until_ms = clock::steady_ms().saturating_add(REST_MS);
+                    if let Some(known) = self.lock().vetted_at(conn) {
+                        known.rest_until_ms = rest_until_ms;
+                    }
+                    break;
+                }
+            };
+            let Ok((worker, verdict)) = answered else { continue };
+            open.retain(|other| *other != worker);
             if let Some(known) = self.lock().vetted_at(conn) {
-                let silent_until_ms = clock::steady_ms() + SILENT_LIFE_MS;
-                known.workers.insert(worker, judged.map_err(|why| (why, silent_until_ms)));
+                known.workers.insert(worker, verdict);
             }
+        }
+        if let Some(known) = self.lock().vetted_at(conn) {
+            known.workers.extend(open.into_iter().map(|worker| (worker, Err(silent()))));
+        }
+    }
+
+    async fn vet_in_time(self: &Arc<Self>, conn: ConnId, worker: i64) -> Verdict {
+        match tokio::time::timeout(REPORT_WAIT, self.vet_worker(conn, worker)).await {
+            Ok(vetted) => {
+                vetted.map_err(|why| (why, clock::steady_ms().saturating_add(REFUSED_LIFE_MS)))
+            }
+            Err(_) => Err(silent()),
         }
     }
 
@@ -232,8 +271,7 @@ impl Shared {
         worker: i64,
     ) -> Result<Arc<Judged>, String> {
         let nonce: [u8; 32] = clock::random();
-        let asked = tokio::time::timeout(REPORT_WAIT, self.report(conn, worker, nonce)).await;
-        let (bytes, report) = asked.map_err(|_| "it did not answer in time".to_owned())??;
+        let (bytes, report) = self.report(conn, worker, nonce).await?;
         let nonce = Digest32::from(nonce);
         let evidence = report.to_peer_evidence(nonce);
         let collateral = self.proofs.presence().collateral_of(&evidence);
@@ -241,11 +279,12 @@ impl Shared {
         let role = MachineRole::Worker;
         let judged = self.judge(role, shown, &evidence, collateral, nonce);
         let judged = judged.map_err(|fault| fault.to_string())?;
-        let left_s = report.offer.announcement.not_after_s.saturating_sub(clock::now_ms() / 1000);
+        let not_after_s = report.offer.announcement.not_after_s;
+        let left_ms = left_ms(not_after_s, clock::now_ms());
         Ok(Arc::new(Judged {
             key: Some(report.keyset.receipt_key),
             model: report.model_name,
-            until_ms: judged.until_ms.min(clock::steady_ms() + left_s.saturating_mul(1000)),
+            until_ms: judged.until_ms.min(clock::steady_ms().saturating_add(left_ms)),
             ..judged
         }))
     }
@@ -272,6 +311,37 @@ impl Shared {
         let until_ms = clock::steady_ms().saturating_add(self.verdict_life_ms);
         Ok(Judged { found, kind, key: None, model: String::new(), until_ms })
     }
+}
+
+impl Vetted {
+    /// Those of these workers that are to be asked, the last one first. Workers that were never
+    /// asked come before those that gave nothing, so that silent ones cannot keep others away.
+    fn unknown(&self, listed: &[(i64, String)], now_ms: u64) -> Vec<i64> {
+        if now_ms < self.rest_until_ms {
+            return Vec::new();
+        }
+        let is_known = |worker: &i64, model: &str| match self.workers.get(worker) {
+            Some(Ok(judged)) => judged.until_ms > now_ms && judged.model == model,
+            Some(Err((_, until_ms))) => *until_ms > now_ms,
+            None => false,
+        };
+        let unknown = listed.iter().filter(|(worker, model)| !is_known(worker, model));
+        let mut unknown: Vec<i64> = unknown.map(|(worker, _)| *worker).collect();
+        unknown.sort_by_key(|worker| !matches!(self.workers.get(worker), Some(Err(_))));
+        unknown
+    }
+}
+
+/// What is kept of a worker that did not answer.
+fn silent() -> (String, u64) {
+    let until_ms = clock::steady_ms().saturating_add(SILENT_LIFE_MS);
+    ("it did not answer in time".to_owned(), until_ms)
+}
+
+/// Milliseconds that an announcement still holds. The second is a number of the worker, of any
+/// size.
+const fn left_ms(not_after_s: u64, now_ms: u64) -> u64 {
+    not_after_s.saturating_mul(1_000).saturating_sub(now_ms)
 }
 
 impl State {
@@ -306,5 +376,36 @@ impl State {
     /// Where verdicts of this connection are kept, as long as it is there.
     fn vetted_at(&mut self, conn: ConnId) -> Option<&mut Vetted> {
         self.proxies.contains_key(&conn).then(|| self.vetted.entry(conn).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(workers: &[i64]) -> Vec<(i64, String)> {
+        workers.iter().map(|worker| (*worker, "m".to_owned())).collect()
+    }
+
+    #[test]
+    fn an_announcement_may_name_any_second() {
+        assert_eq!(left_ms(u64::MAX, 5), u64::MAX - 5);
+        assert_eq!(left_ms(u64::MAX, 0), u64::MAX);
+        assert_eq!(left_ms(7, 6_000), 1_000);
+        assert_eq!(left_ms(0, u64::MAX), 0);
+    }
+
+    #[test]
+    fn silent_workers_are_left_alone_and_then_asked_after_the_others() {
+        let mut vetted = Vetted::default();
+        for silent in [1, 2] {
+            vetted.workers.insert(silent, Err((String::new(), 100)));
+        }
+        assert_eq!(vetted.unknown(&listed(&[1, 2, 3, 4]), 99), [3, 4]);
+        let all = vetted.unknown(&listed(&[3, 1, 4, 2]), 100);
+        assert_eq!(all, [1, 2, 3, 4], "the last one is asked first");
+        vetted.rest_until_ms = 200;
+        assert_eq!(vetted.unknown(&listed(&[3]), 199), [0; 0]);
+        assert_eq!(vetted.unknown(&listed(&[3]), 200), [3]);
     }
 }

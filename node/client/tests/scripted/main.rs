@@ -1,26 +1,24 @@
-//! The client's journal over real sockets, against a scripted proxy: it stays small while the
-//! node runs, and a restart knows what the proxy had told.
+//! The client over real sockets, against a scripted proxy.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
+mod journal;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use cocoon_client::{ClientConfig, Network};
+use cocoon_client::ClientConfig;
 use cocoon_contract::address::{self, ProxyIdentity};
 use cocoon_contract::state::ClientConst;
+use cocoon_host::network;
 use cocoon_host::peers::Transport;
-use cocoon_host::{Books, Stop, keys, network};
 use cocoon_link::{
-    ConnId, Entry, Event, LinkEvent, LinkHandle, LinkSettings, Links, Listener, PortLimits,
-    SendFault, Tag,
+    ConnId, Entry, Event, LinkEvent, LinkHandle, LinkSettings, Links, Listener, PortLimits, Tag,
 };
 use cocoon_units::{Address, PublicKey};
 use cocoon_wire::client::{self, ProxyConnectionAuth, ProxyConnectionAuthLong, Query};
-use cocoon_wire::proxy::{self, ClientRequestPayment};
+use cocoon_wire::proxy;
 use cocoon_wire::tl::{self, Extensions, Text};
 use tokio::sync::mpsc;
 
@@ -34,6 +32,8 @@ struct Proxy {
     texts: [String; 3],
     /// Totals that are told in the handshake.
     known: (i64, i64),
+    /// Our additions to the protocol that it says it knows.
+    extensions: Extensions,
     address: SocketAddr,
     _port: Listener,
     _links: Links,
@@ -41,16 +41,21 @@ struct Proxy {
 
 impl Proxy {
     async fn new() -> Self {
+        Self::behind(Entry::Plain).await
+    }
+
+    async fn behind(entry: Entry) -> Self {
         let (sender, events) = mpsc::channel(4_096);
         let links = Links::new(LinkSettings::default(), sender);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let limits = PortLimits::public();
-        let port = Listener::bind(&links, any, Entry::Plain, limits, Tag(1)).await.unwrap();
+        let port = Listener::bind(&links, any, entry, limits, Tag(1)).await.unwrap();
         let address = port.address();
         Self {
             events,
             texts: Default::default(),
             known: (0, 0),
+            extensions: Extensions::NONE,
             address,
             _port: port,
             _links: links,
@@ -95,7 +100,7 @@ impl Proxy {
         match query {
             Query::ConnectToProxy(_) => tl::encode(&client::ConnectedToProxy {
                 params: proxy::Params {
-                    extensions: Extensions::NONE,
+                    extensions: self.extensions,
                     proxy_public_key: KEY,
                     proxy_owner_address: Text::from(owner.as_str()),
                     proxy_sc_address: Text::from(contract.as_str()),
@@ -112,15 +117,6 @@ impl Proxy {
                 max_tokens: self.known.1,
             }),
         }
-    }
-}
-
-/// Tells the client what was booked; waits while its connection does not keep up.
-async fn pay(link: &LinkHandle, durable: i64, max: i64) {
-    let paid = ClientRequestPayment { db_tokens: durable, max_tokens: max, ..Default::default() };
-    while let Err(fault) = link.message_object(&paid) {
-        assert!(matches!(fault, SendFault::Stuck { .. }), "{fault}");
-        tokio::task::yield_now().await;
     }
 }
 
@@ -149,58 +145,4 @@ fn config(dir: &Path, proxy: SocketAddr) -> ClientConfig {
         journal_bytes_max: 4_096,
         ..ClientConfig::default()
     }
-}
-
-fn segments(dir: &Path) -> BTreeSet<OsString> {
-    let files = std::fs::read_dir(dir.join("data/journal")).unwrap();
-    files.map(|file| file.unwrap().file_name()).collect()
-}
-
-/// Records that a start would read.
-fn records(dir: &Path) -> usize {
-    let key = keys::load_or_make(&dir.join("data/journal.key")).unwrap();
-    Books::open(&dir.join("data/journal"), &key, false).unwrap().records().len()
-}
-
-/// Starts again as soon as the node before has let go of the journal.
-async fn start_again(config: &ClientConfig, stop: &Stop) -> Network {
-    loop {
-        match Network::start(config, stop) {
-            Ok(network) => return network,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_journal_stays_small_and_a_restart_knows_the_books() {
-    let test = async {
-        let dir = tempfile::tempdir().unwrap();
-        let mut proxy = Proxy::new().await;
-        let config = config(dir.path(), proxy.address);
-        proxy.name(&config.network_file);
-        let stop = Stop::new();
-        let network = Network::start(&config, &stop).unwrap();
-        let first = segments(dir.path());
-        let link = proxy.meet().await.expect("a client");
-        let mut total = 0;
-        while segments(dir.path()) == first {
-            total += 1;
-            pay(&link, total, total + 1).await;
-            tokio::task::yield_now().await;
-        }
-        network.close().await;
-        drop((network, link));
-
-        let stop = Stop::new();
-        let network = start_again(&config, &stop).await;
-        let kept = records(dir.path());
-        assert!(kept < 10, "{kept} records of one channel");
-        // A proxy that forgot is left; one that knows its last word is not.
-        assert!(proxy.meet().await.is_none());
-        proxy.known = (total, total + 1);
-        while proxy.meet().await.is_none() {}
-        network.close().await;
-    };
-    tokio::time::timeout(DEADLINE, Box::pin(test)).await.expect("in time");
 }
