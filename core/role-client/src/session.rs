@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use cocoon_channel::{ChannelFault, ChannelRecord, Channels, Command, Side, read, tokens};
 use cocoon_contract::address::ProxyIdentity;
-use cocoon_units::{Address, AddressForm, Coefficient, PublicKey, RequestId, SecretBytes, Tokens};
+use cocoon_units::{
+    Address, AddressForm, Coefficient, ModelName, PublicKey, RequestId, SecretBytes, Tokens,
+};
 use cocoon_wire::client::{self, FromProxy, ProxyConnectionAuth};
 use cocoon_wire::proxy::SignedPayment;
 use cocoon_wire::tl::{self, Blob, Boxed, Extensions};
@@ -516,6 +518,8 @@ fn models_of(types: &client::WorkerTypesV2<'_>) -> Vec<ModelWorkers> {
     types
         .types
         .iter()
+        // No worker could have announced a longer name; who keeps names keeps them for good.
+        .filter(|model| model.name.as_bytes().len() <= ModelName::MAX_BYTES)
         .take(MODELS_MAX)
         .map(|model| ModelWorkers {
             name: model.name.sanitized().into_owned(),

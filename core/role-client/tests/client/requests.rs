@@ -258,6 +258,21 @@ fn a_booking_is_told_and_a_wrong_payment_does_not_end_the_connection() {
 }
 
 #[test]
+fn names_of_models_that_no_worker_can_have_are_left_out() {
+    let mut scene = Scene::ready(4);
+    let turn = scene.session.ask_models();
+    scene.sent::<client::GetWorkerTypesV2>(&turn, |_| {});
+    let (long, longest) = ("x".repeat(1_025), "x".repeat(1_024));
+    let model = |name: &str| client::WorkerTypeV2 { name: name.to_owned().into(), workers: vec![] };
+    let list = client::WorkerTypesV2 { types: vec![model(&long), model(&longest), model("qwen")] };
+    let Some(Incoming::Models(models)) = scene.answer(&tl::encode(&list)).unwrap().incoming else {
+        panic!("models")
+    };
+    let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(names, [longest.as_str(), "qwen"]);
+}
+
+#[test]
 fn models_are_asked_for_once_at_a_time() {
     let mut scene = Scene::ready(4);
     let turn = scene.session.ask_models();
