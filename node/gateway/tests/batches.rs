@@ -62,6 +62,27 @@ async fn content(gateway: &Running, id: &Value) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn metadata_is_bounded_so_that_no_batch_fills_the_book() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Running::start_with(in_folder(folder.path())).await;
+    let file = upload(&gateway, &line("a", "echo", "")).await.json()["id"].clone();
+    let create = async |metadata: Value| {
+        let batch = json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "metadata": metadata});
+        gateway.post("/v1/batches", &batch.to_string()).await
+    };
+    let many: serde_json::Map<String, Value> =
+        (0..17).map(|at| (at.to_string(), json!("v"))).collect();
+    for bad in [json!({"k": "v".repeat(513)}), json!({"k".repeat(65): "v"}), json!(many)] {
+        let refused = create(bad).await;
+        assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("metadata")));
+    }
+    assert_eq!(create(json!({"k": {"deep": []}})).await.status, 400, "values are text");
+    assert_eq!(create(json!({"k": "v".repeat(512)})).await.status, 200);
+    assert_eq!(create(Value::Null).await.status, 200);
+    assert_eq!(get(&gateway, "/v1/batches").await.json()["data"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_batch_runs_and_its_answers_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Running::start_with(in_folder(folder.path())).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub(super) const WINDOW_S: u64 = 24 * 3600;
 
 /// All files and batches, by id.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Book {
     pub(super) files: BTreeMap<String, FileRecord>,
     pub(super) batches: BTreeMap<String, BatchRecord>,

@@ -87,10 +87,13 @@ impl Batches {
     /// Changes the book and writes it down.
     fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> Result<T, VaultFault> {
         let mut book = self.book();
-        let result = change(&mut book);
-        let text = serde_json::to_vec(&*book).unwrap_or_default();
+        // What cannot be written down has not happened.
+        let mut changed = book.clone();
+        let result = change(&mut changed);
+        let text = serde_json::to_vec(&changed).unwrap_or_default();
         // Under the lock, so that an older book never replaces a newer one.
         self.vault.replace(BOOK, &text)?;
+        *book = changed;
         Ok(result)
     }
 }

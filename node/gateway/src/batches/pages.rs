@@ -1,5 +1,6 @@
 //! `/v1/files` and `/v1/batches` over HTTP.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,7 +70,26 @@ struct NewBatch {
     #[serde(default)]
     completion_window: Option<String>,
     #[serde(default)]
-    metadata: Option<Value>,
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Bounds of OpenAI's reference for `metadata`: pairs, characters of a name and of a value. All
+/// batches stand in one file, so one of them must not fill it.
+const METADATA_MAX: (usize, usize, usize) = (16, 64, 512);
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Box<Refusal>> {
+    let (pairs, name_len, value_len) = METADATA_MAX;
+    let fits = |(name, value): (&String, &String)| {
+        name.chars().count() <= name_len && value.chars().count() <= value_len
+    };
+    if metadata.len() <= pairs && metadata.iter().all(fits) {
+        return Ok(());
+    }
+    let message = format!(
+        "'metadata' holds at most {pairs} pairs, names of at most {name_len} and values of at \
+         most {value_len} characters."
+    );
+    Err(ApiError::invalid("metadata", message).into())
 }
 
 type Answered = Result<Reply, Box<Refusal>>;
@@ -220,6 +240,7 @@ impl Desk {
             let message = "'completion_window' must be '24h'.";
             return Err(ApiError::invalid("completion_window", message).into());
         }
+        new.metadata.as_ref().map_or(Ok(()), check_metadata)?;
         let endpoint = Endpoint::of_path(&new.endpoint).filter(|endpoint| {
             !matches!(endpoint, Endpoint::Transcriptions | Endpoint::Speech | Endpoint::Messages)
         });
@@ -250,7 +271,7 @@ impl Desk {
             total,
             completed: 0,
             failed: 0,
-            metadata: new.metadata,
+            metadata: new.metadata.map(|pairs| json!(pairs)),
             faults,
         };
         let shown = record.show();
