@@ -449,8 +449,18 @@ impl Proxy {
     /// The client is gone: what waits is forgotten, what runs is stopped where the worker can be
     /// told, and what was made is charged.
     pub(crate) fn client_left(&mut self, client: ClientConn, now: Now, out: &mut Outbox) {
+        let account = client.peer().map(|peer| peer.account);
         for (_, ticket) in client.running {
             self.listener_left(ticket, now, out);
+        }
+        // An owner that only named itself leaves nothing behind, or anybody could fill the room
+        // for accounts with addresses that nobody owns.
+        let is_idle = |party: &Party| party.running == 0 && !party.in_flight;
+        if let Some(account) = account
+            && self.books.client(account).is_none()
+            && self.parties.clients.get(&account).is_some_and(is_idle)
+        {
+            self.parties.clients.remove(&account);
         }
     }
 

@@ -146,7 +146,11 @@ fn a_truncated_query_closes_the_connection() {
 }
 
 fn real() -> Stage {
-    let mut stage = Stage::with(Settings { chain: ChainMode::Real, ..settings() });
+    real_with(settings())
+}
+
+fn real_with(settings: Settings) -> Stage {
+    let mut stage = Stage::with(Settings { chain: ChainMode::Real, ..settings });
     let order = stage.orders.pop().expect("the first commit");
     let cocoon_role_proxy::ChainOrder::SaveState { seqno, session } = order else {
         panic!("commit")
@@ -159,6 +163,37 @@ fn real() -> Stage {
     stage.proxy.chain(ChainFact::CommitSeen { seqno, session }, stage.now, &mut stage.out);
     stage.perform();
     stage
+}
+
+#[test]
+fn owners_that_only_named_themselves_take_no_room_when_they_are_gone() {
+    let mut stage = real_with(Settings { accounts_max: 2, ..settings() });
+    for owner in 30..40 {
+        let conn = stage.open(Side::Clients, None);
+        let owner = owner_text(owner);
+        stage.ask(conn, &client_hello(&owner, 4, Extensions::NONE));
+        stage.answer(conn);
+        stage.close(conn);
+    }
+    // Whoever is here, or is known from the chain, keeps its place.
+    let here = stage.open(Side::Clients, None);
+    let owner = owner_text(20);
+    stage.ask(here, &client_hello(&owner, 4, Extensions::NONE));
+    stage.answer(here);
+    let seen = ChainFact::ClientSeen {
+        client: account(21),
+        status: cocoon_ledger::ClientStatus::Normal,
+        balance: cocoon_units::Nanoton(1_000_000_000),
+        stake: cocoon_units::Nanoton(1_000_000_000),
+        charged: cocoon_units::Tokens(0),
+        secret_hash: [0; 32],
+    };
+    stage.proxy.chain(seen, stage.now, &mut stage.out);
+    stage.perform();
+    let late = stage.open(Side::Clients, None);
+    let owner = owner_text(22);
+    stage.ask(late, &client_hello(&owner, 4, Extensions::NONE));
+    assert_eq!(failure(&mut stage, late).0, 651);
 }
 
 #[test]
