@@ -15,6 +15,7 @@ pub mod key_feed;
 pub mod keys;
 pub mod memory;
 pub mod network;
+pub mod pages;
 pub mod peers;
 mod stop;
 pub mod telemetry;

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{get, post};
+use cocoon_host::pages::{BROWSER_HEADERS, FROM_A_WEB_PAGE};
 use cocoon_ledger::AccountId;
 use cocoon_role_proxy::{Command, ConnId};
 use cocoon_units::{Address, Nanoton};
@@ -131,8 +133,17 @@ pub(crate) fn router(pages: Pages) -> Router {
         .route("/request/close", post(close))
         .route("/request/change_worker_model", post(change_model))
         .fallback(async || reply(StatusCode::NOT_FOUND, TEXT, "not found\n".into()))
+        .layer(axum::middleware::from_fn(refuse_web_pages))
         .layer(axum::extract::DefaultBodyLimit::max(FORM_BYTES_MAX))
         .with_state(pages)
+}
+
+async fn refuse_web_pages(request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads && BROWSER_HEADERS.iter().any(|name| request.headers().contains_key(*name)) {
+        return reply(StatusCode::FORBIDDEN, TEXT, FROM_A_WEB_PAGE.into());
+    }
+    next.run(request).await
 }
 
 async fn ready(State(pages): State<Pages>) -> Response {

@@ -222,9 +222,10 @@ async fn serve_pages(
     let pages = pages::router(pages::Pages::new(desk, config));
     let stop = stop.clone();
     tokio::spawn(async move {
-        let served = axum::serve(socket, pages).with_graceful_shutdown(async move {
-            stop.asked().await;
-        });
+        let served = axum::serve(cocoon_host::pages::Door::new(socket), pages)
+            .with_graceful_shutdown(async move {
+                stop.asked().await;
+            });
         if let Err(fault) = served.await {
             tracing::warn!(%fault, "pages ended");
         }

@@ -3,11 +3,13 @@
 //! Reading is a GET; changing is a POST, and asks for the access word when one is configured.
 
 use axum::Router;
-use axum::extract::{Query, State as Shared};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State as Shared};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use cocoon_host::Stop;
+use cocoon_host::pages::{BROWSER_HEADERS, Door, FROM_A_WEB_PAGE};
 use cocoon_units::{Address, Coefficient};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -77,7 +79,21 @@ pub(crate) async fn listen(
     stop: &Stop,
 ) -> Result<(), std::io::Error> {
     let listener = tokio::net::TcpListener::bind(address).await?;
-    let pages = Router::new()
+    let pages = router(admin);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let served = axum::serve(Door::new(listener), pages)
+            .with_graceful_shutdown(async move { stop.asked().await })
+            .await;
+        if let Err(fault) = served {
+            tracing::error!(%fault, "status pages ended");
+        }
+    });
+    Ok(())
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_page))
@@ -87,17 +103,16 @@ pub(crate) async fn listen(
         .route("/request/payout", post(payout))
         .route("/payments", get(payments))
         .route("/request/change_coefficient", post(change_coefficient))
-        .with_state(admin);
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        let served = axum::serve(listener, pages)
-            .with_graceful_shutdown(async move { stop.asked().await })
-            .await;
-        if let Err(fault) = served {
-            tracing::error!(%fault, "status pages ended");
-        }
-    });
-    Ok(())
+        .layer(axum::middleware::from_fn(refuse_web_pages))
+        .with_state(admin)
+}
+
+async fn refuse_web_pages(request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads && BROWSER_HEADERS.iter().any(|name| request.headers().contains_key(*name)) {
+        return (StatusCode::FORBIDDEN, FROM_A_WEB_PAGE).into_response();
+    }
+    next.run(request).await
 }
 
 async fn ready(Shared(admin): Shared<Admin>) -> Response {
@@ -246,4 +261,39 @@ fn metrics(state: &State) -> String {
         ("cocoon_worker_backend_up", u64::from(state.backend_up)),
     ];
     lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn web_pages_give_no_orders() {
+        let (admin, mut orders) = Admin::new(&WorkerConfig::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move { axum::serve(listener, router(admin)).await });
+        for (header, status) in [
+            ("Origin: https://evil.example\r\n", "403"),
+            ("Origin: null\r\n", "403"),
+            ("Sec-Fetch-Site: cross-site\r\n", "403"),
+            ("", "200"),
+        ] {
+            let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+            let head = format!(
+                "POST /request/disable HTTP/1.1\r\nHost: w\r\n{header}Content-Length: 0\r\n\
+                 Connection: close\r\n\r\n"
+            );
+            tcp.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            tcp.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{header}");
+        }
+        assert!(matches!(orders.try_recv(), Ok(Order::Disable)));
+        assert!(orders.try_recv().is_err(), "one order came through");
+        serving.abort();
+    }
 }

@@ -179,6 +179,11 @@ async fn stopping_ends_what_runs_and_pages_tell_the_state() {
         assert_eq!(node.page("/nowhere").await.code, 404);
         let metrics = node.page("/metrics?access_hash=word").await;
         assert!(metrics.body.contains("cocoon_proxy_serving 1\n"), "{}", metrics.body);
+        let foreign = node.post_from("https://evil.example", "/request/close?confirm=yes").await;
+        assert_eq!(
+            (foreign.code, foreign.body.as_str()),
+            (403, "orders are not taken from web pages\n")
+        );
         assert_eq!(node.post("/request/disable").await.code, 200);
         assert_eq!(node.page("/ready").await.code, 503);
         assert_eq!(node.page("/request/enable").await.code, 405, "changes are POST");

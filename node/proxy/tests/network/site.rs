@@ -102,11 +102,16 @@ impl Node {
     }
 
     pub(crate) async fn page(&self, path: &str) -> Page {
-        self.http("GET", path).await
+        self.http("GET", path, "").await
     }
 
     pub(crate) async fn post(&self, path: &str) -> Page {
-        self.http("POST", path).await
+        self.http("POST", path, "").await
+    }
+
+    /// What a page of this origin gets when it sends its reader's browser here.
+    pub(crate) async fn post_from(&self, origin: &str, path: &str) -> Page {
+        self.http("POST", path, &format!("Origin: {origin}\r\n")).await
     }
 
     /// Commits that were confirmed.
@@ -116,11 +121,11 @@ impl Node {
         page.body.lines().find_map(value).expect("counted")
     }
 
-    async fn http(&self, method: &str, path: &str) -> Page {
+    async fn http(&self, method: &str, path: &str, header: &str) -> Page {
         let address = self.running.http.expect("pages are on");
         let mut tcp = TcpStream::connect(address).await.expect("connects");
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: proxy\r\nContent-Length: 0\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: proxy\r\n{header}Content-Length: 0\r\n\
              Connection: close\r\n\r\n"
         );
         tcp.write_all(request.as_bytes()).await.expect("written");
