@@ -105,11 +105,15 @@ impl Wind {
 
     /// Lets blocks pass.
     async fn blocks(&self, count: u32) {
-        let mut from = None;
+        let mut from = u32::MAX;
         loop {
             match self.chain.head().await {
-                Ok(head) if head.seqno >= *from.get_or_insert(head.seqno) + count => return,
                 Ok(head) => {
+                    // The lowest number seen: a server may have told one of any size before.
+                    from = from.min(head.seqno);
+                    if head.seqno - from >= count {
+                        return;
+                    }
                     let moved = self.chain.moved_beyond(head.seqno);
                     let _either = tokio::time::timeout(self.poll, moved).await;
                 }
