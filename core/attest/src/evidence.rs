@@ -126,6 +126,8 @@ pub enum Binding {
 pub(crate) struct Stated {
     pub(crate) source: Source,
     pub(crate) report_data: [u8; 64],
+    pub(crate) network_id: i32,
+    pub(crate) root_contract: Digest32,
     pub(crate) own_id: Digest32,
     pub(crate) image: Digest32,
     pub(crate) model: Digest32,
@@ -141,6 +143,8 @@ impl Binding {
             Self::Channel(statement) => Some(Stated {
                 source: Source::ChannelStatement,
                 report_data: statement.report_data(),
+                network_id: statement.network_id,
+                root_contract: statement.root_contract,
                 own_id: statement.own_id,
                 image: statement.image,
                 model: statement.model,
@@ -150,6 +154,8 @@ impl Binding {
             Self::Report(statement) => Some(Stated {
                 source: Source::Report,
                 report_data: statement.report_data(),
+                network_id: statement.network_id,
+                root_contract: statement.root_contract,
                 own_id: statement.own_id,
                 image: statement.image,
                 model: statement.model,
@@ -209,6 +215,10 @@ pub struct PeerEvidence {
     /// replayed against RTMR0 to RTMR2. See [`crate::tdx::BootLog`].
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::text::optional")]
     pub boot_log: Option<Vec<u8>>,
+    /// Endorsement by the machine's owner, offered after the handshake only. See
+    /// [`crate::SignedEndorsement`].
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::text::optional")]
+    pub endorsement: Option<Vec<u8>>,
 }
 
 impl PeerEvidence {
@@ -287,6 +297,7 @@ impl PeerEvidence {
         part(self.event_log.as_deref());
         part(self.runtime_data.as_deref());
         part(self.boot_log.as_deref());
+        part(self.endorsement.as_deref());
         Digest32::from(<[u8; 32]>::from(hasher.finalize()))
     }
 

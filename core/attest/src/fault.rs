@@ -212,6 +212,63 @@ pub enum BadEvidence {
         /// Why it is refused.
         detail: &'static str,
     },
+    /// The endorsement of an owner that the policy names does not fit.
+    #[error("the owner's endorsement is refused: {fault}")]
+    Endorsement {
+        /// What does not fit.
+        fault: EndorsementFault,
+    },
+}
+
+/// An endorsement that ties nothing: whoever shows it is refused, whoever is given it to show has
+/// to ask the owner for another one.
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum EndorsementFault {
+    /// The owner's key did not sign it.
+    #[error("the owner's key did not sign it")]
+    Signature,
+    /// It is about another network.
+    #[error("it is about network {network_id}, root contract {root_contract}")]
+    OtherNetwork {
+        /// Network inside.
+        network_id: i32,
+        /// Root contract inside, hex.
+        root_contract: String,
+    },
+    /// Its time is over.
+    #[error("it ended at {not_after_s} (Unix seconds); ask the owner for a new one")]
+    Expired {
+        /// Its last second, Unix seconds.
+        not_after_s: u64,
+    },
+    /// It came beside evidence that states no id.
+    #[error("no statement names the id that it is about")]
+    NoStatement,
+    /// It is about another id.
+    #[error("it is about the id {endorsed}, and the machine states {stated}")]
+    OtherId {
+        /// Id inside, hex.
+        endorsed: String,
+        /// Id of the machine's statement, hex.
+        stated: String,
+    },
+    /// It is about another platform.
+    #[error("it is about the platform {endorsed}, and this is {found}")]
+    OtherPlatform {
+        /// Platform inside.
+        endorsed: String,
+        /// Platform that the evidence names.
+        found: String,
+    },
+    /// The owner may not speak for this id.
+    #[error("{site} is not named for the id {endorsed}")]
+    NotItsId {
+        /// The owner's name in the policy.
+        site: String,
+        /// Id inside, hex.
+        endorsed: String,
+    },
 }
 
 /// This side cannot decide now: the evidence may be good or bad.
@@ -274,6 +331,12 @@ pub enum PolicyFault {
         value: String,
         /// Bytes expected.
         bytes: usize,
+    },
+    /// A text that names no platform.
+    #[error("`{value}` names no platform: write intel_ppid:HEX or amd_chip:HEX")]
+    Platform {
+        /// The text.
+        value: String,
     },
     /// A rule that cannot hold together with another.
     #[error("{detail}")]

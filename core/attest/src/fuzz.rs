@@ -5,6 +5,7 @@
 use crate::channel::Message;
 use crate::collateral::{Collateral, CollateralNeed, SnpCollateral, TdxCollateral};
 use crate::digest::Digest32;
+use crate::endorsement::SignedEndorsement;
 use crate::evidence::{ExtensionKind, PeerEvidence};
 use crate::gpu::{GpuEvidence, GpuMode, SpdmReport};
 use crate::policy::Policy;
@@ -130,6 +131,19 @@ pub fn report(data: &[u8]) {
         assert_eq!(report.encode(), data);
         never(&report.to_peer_evidence(Digest32::ZERO));
     }
+}
+
+/// Any endorsement, as it travels and as a file.
+///
+/// # Panics
+/// When an endorsement has two encodings.
+pub fn endorsement(data: &[u8]) {
+    if let Ok(signed) = SignedEndorsement::decode(data) {
+        assert_eq!(signed.encode(), data);
+        assert_eq!(SignedEndorsement::of_text(signed.to_text().as_bytes()), Ok(signed.clone()));
+        let _ = signed.check(-3, Digest32::ZERO, 0);
+    }
+    let _ = SignedEndorsement::of_text(data);
 }
 
 /// Any extension of a certificate; the first byte chooses the kind.

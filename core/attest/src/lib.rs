@@ -12,6 +12,7 @@ pub mod codec;
 mod collateral;
 mod digest;
 mod draft;
+mod endorsement;
 mod evidence;
 #[cfg(feature = "dangerous-fake-evidence")]
 pub mod fake;
@@ -40,11 +41,15 @@ pub use collateral::{
     Collateral, CollateralDates, CollateralNeed, PckIssuer, SnpCollateral, TdxCollateral,
 };
 pub use digest::{Digest, Digest32, Digest48};
+pub use endorsement::{
+    ENDORSEMENT_LIMIT, ENDORSEMENT_TAG, ENDORSEMENT_TEXT_LIMIT, Endorsement, EndorsementFileFault,
+    NamedOwner, SignedEndorsement,
+};
 pub use evidence::{
     BOOT_LOG_LIMIT, Binding, EVENT_LOG_LIMIT, ExtensionKind, ExtensionUse, OID_PREFIX,
     PeerEvidence, QUOTE_LIMIT, VCEK_LIMIT,
 };
-pub use fault::{BadEvidence, CannotCheck, ExtensionFault, PolicyFault};
+pub use fault::{BadEvidence, CannotCheck, EndorsementFault, ExtensionFault, PolicyFault};
 pub use image::{ImagePart, ImageReading};
 pub use measurement::{Measurement, TdMeasurement};
 pub use policy::{Policy, PolicyMode, RegisteredPlatform};

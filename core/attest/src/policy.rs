@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest32, Digest48};
+use crate::endorsement::NamedOwner;
 use crate::fault::PolicyFault;
 use crate::gpu::GpuPolicy;
 use crate::roots::TrustRoots;
@@ -70,6 +71,8 @@ pub struct Policy {
     pub models: Vec<Digest32>,
     /// Platforms registered from outside.
     pub platforms: Vec<RegisteredPlatform>,
+    /// Owners whose endorsements tie ids to platforms. What `platforms` says goes first.
+    pub owners: Vec<NamedOwner>,
     /// Platforms that are refused wherever they appear.
     pub revoked_platforms: Vec<PlatformId>,
     /// Public keys that end every chain.
@@ -105,6 +108,7 @@ impl Policy {
             gpu: GpuPolicy::default(),
             models: Vec::new(),
             platforms: Vec::new(),
+            owners: Vec::new(),
             revoked_platforms: Vec::new(),
             roots: TrustRoots::production(),
         }
@@ -210,8 +214,12 @@ impl Policy {
         if self.required.contains(&ClaimKind::Weights) && self.models.is_empty() {
             return contradiction("weights is required but models is empty");
         }
-        if self.required.contains(&ClaimKind::Site) && self.platforms.is_empty() {
-            return contradiction("site is required but platforms is empty");
+        let names_nobody = self.platforms.is_empty() && self.owners.is_empty();
+        if self.required.contains(&ClaimKind::Site) && names_nobody {
+            return contradiction("site is required but platforms and owners are empty");
+        }
+        if self.owners.iter().any(|owner| owner.key.is_zero()) {
+            return contradiction("the key of an owner is zero");
         }
         Ok(())
     }

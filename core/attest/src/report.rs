@@ -177,6 +177,7 @@ impl Report {
             event_log: offer.event_log.clone(),
             runtime_data: offer.runtime_data.clone(),
             boot_log: offer.boot_log.clone(),
+            endorsement: offer.endorsement.clone(),
             ..PeerEvidence::default()
         }
     }

@@ -1,9 +1,12 @@
 //! The answer of a verification: one finding for each claim, never a bare yes.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest32, Digest48};
-use crate::fault::{BadEvidence, CannotCheck};
+use crate::fault::{BadEvidence, CannotCheck, PolicyFault};
 use crate::measurement::Measurement;
 
 /// A statement about a peer that evidence can support.
@@ -81,6 +84,8 @@ pub enum Source {
     Certificate,
     /// The policy of this side.
     Policy,
+    /// The endorsement by the machine's owner.
+    Endorsement,
     /// The reference's evidence without hardware.
     FakeEvidence,
     /// Nothing was looked at.
@@ -153,11 +158,44 @@ pub enum PlatformId {
 }
 
 impl PlatformId {
+    /// Longest id in bytes: AMD's.
+    pub(crate) const LEN_MAX: usize = 64;
+
     /// Returns the id in hex without the maker.
     #[must_use]
     pub fn hex(&self) -> &str {
         match self {
             Self::IntelPpid(id) | Self::AmdChip(id) => id,
+        }
+    }
+}
+
+impl fmt::Display for PlatformId {
+    /// Writes the maker and the id, as [`PlatformId::from_str`] reads them.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let maker = match self {
+            Self::IntelPpid(_) => "intel_ppid",
+            Self::AmdChip(_) => "amd_chip",
+        };
+        write!(out, "{maker}:{}", self.hex())
+    }
+}
+
+impl FromStr for PlatformId {
+    type Err = PolicyFault;
+
+    /// Reads `intel_ppid:HEX` or `amd_chip:HEX`, 1 to 64 bytes that are not all zero.
+    fn from_str(text: &str) -> Result<Self, PolicyFault> {
+        let fault = || PolicyFault::Platform { value: text.chars().take(200).collect() };
+        let (maker, id) = text.split_once(':').ok_or_else(fault)?;
+        let bytes = hex::decode(id).map_err(|_| fault())?;
+        if bytes.len() > Self::LEN_MAX || bytes.iter().all(|byte| *byte == 0) {
+            return Err(fault());
+        }
+        match maker {
+            "intel_ppid" => Ok(Self::IntelPpid(hex::encode(bytes))),
+            "amd_chip" => Ok(Self::AmdChip(hex::encode(bytes))),
+            _ => Err(fault()),
         }
     }
 }

@@ -161,7 +161,7 @@ fn tee(
     }
     binding::weights(evidence, policy, draft);
     gpu::judge(evidence, log.as_ref(), policy, now_s, known_gpus, draft);
-    site::judge(evidence, policy, draft);
+    site::judge(evidence, policy, now_s, draft);
 }
 
 /// Returns the quote; of a certificate only when both TDX extensions are there and the

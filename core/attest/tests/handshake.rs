@@ -5,7 +5,7 @@
 mod party;
 
 use cocoon_attest::channel::{
-    ChannelRole, Demand, Dialled, Effect, Handshake, HandshakeFault, Hello, Local, Message,
+    ChannelRole, Demand, Dialled, Effect, Handshake, HandshakeFault, Hello, Local, Message, Offer,
     Standing, Statement,
 };
 use cocoon_attest::{Binding, ClaimKind, Digest32, Finding, PeerEvidence};
@@ -406,4 +406,19 @@ fn the_expected_statement_is_built_from_own_knowledge() {
     assert_eq!((role, peer_role), (ChannelRole::Worker, ChannelRole::Proxy));
     assert_eq!(verifier_nonce, proxy.nonce);
     assert_eq!(evidence.public_key, worker.local.own_key.unwrap());
+}
+
+#[test]
+fn an_endorsement_is_shown_to_peers_that_read_it_and_to_nobody_else() {
+    for reads in [true, false] {
+        let (mut worker, proxy) = mutual();
+        worker.local.reads_endorsements = reads;
+        let mut worker = Party::new(worker.local, 0x31);
+        worker.handshake.receive(&hello_of(&proxy.first), &Connection(1), NOW_MS).unwrap();
+        let offer = Offer { endorsement: Some(vec![7; 300]), ..Offer::default() };
+        let effects = worker.handshake.quoted(Some(offer)).unwrap();
+        let [Effect::Send(sent), ..] = effects.as_slice() else { panic!("{effects:?}") };
+        let Ok(Message::Offer(offer)) = Message::decode(sent) else { panic!("no offer") };
+        assert_eq!(offer.endorsement, reads.then(|| vec![7; 300]));
+    }
 }

@@ -66,6 +66,7 @@ prop_compose! {
         gpu in prop::option::of((bytes(300), bytes(300), any::<bool>(), any::<bool>())),
         runtime_data in prop::option::of(bytes(300)),
         boot_log in prop::option::of(bytes(600)),
+        endorsement in prop::option::of(bytes(300)),
     ) -> Offer {
         let gpu = gpu.map(|(report, chain_pem, confidential, developer)| {
             GpuEvidence { report, chain_pem, mode: GpuMode { confidential, developer } }
@@ -79,6 +80,7 @@ prop_compose! {
             event_log,
             runtime_data,
             boot_log,
+            endorsement,
         }
     }
 }

@@ -226,6 +226,7 @@ const fn source_name(claim: &Claim) -> &'static str {
         Source::Report => "the worker's report",
         Source::Certificate => "certificate",
         Source::Policy => "policy",
+        Source::Endorsement => "owner's endorsement",
         Source::FakeEvidence => "fake evidence",
         Source::Nothing => "nothing",
     }

@@ -86,7 +86,7 @@ fn revocation_and_new_policies_forget() {
     let peer = peer(1, 1);
     let mut verifier = verifier(peer.platform.policy(), 8);
     verifier.judge(&peer.evidence, &peer.collateral, NOW_MS);
-    verifier.revoke_platform(peer.platform.platform_id().unwrap());
+    verifier.revoke_platform(peer.platform.platform_id());
     assert_eq!(verifier.known(&peer.evidence, NOW_MS), None);
     let verdict = verifier.judge(&peer.evidence, &peer.collateral, NOW_MS);
     let site = verdict.finding(ClaimKind::Site);

@@ -8,12 +8,14 @@ use cocoon_attest::channel::{
     Announcement, ChannelRole, Demand, Dialled, Effect, Exporter, Handshake, HandshakeFault, Local,
     leaf_key_digest,
 };
+use cocoon_attest::snp::SnpProduct;
 use cocoon_attest::{
-    BadEvidence, Binding, ClaimKind, Collateral, Digest32, Finding, PeerEvidence, Policy,
-    RegisteredPlatform, Verdict, verify,
+    BadEvidence, Binding, ClaimKind, Collateral, Digest32, Endorsement, EndorsementFault, Finding,
+    NamedOwner, PeerEvidence, Policy, RegisteredPlatform, Source, Verdict, verify,
 };
 use cocoon_evidence::EvidenceProvider as _;
 use cocoon_evidence::sim::{DevPki, Misbehave, SimulatedPlatform, SimulatedPlatformForm};
+use ed25519_dalek::SigningKey;
 
 const NOW_S: u64 = 1_795_262_400;
 const NOW_MS: u64 = NOW_S * 1000;
@@ -37,6 +39,7 @@ impl Exporter for Connection {
 struct Worker {
     platform: SimulatedPlatform,
     announcement: Announcement,
+    endorsement: Option<Vec<u8>>,
 }
 
 fn worker(number: u64, lie: Option<Misbehave>) -> Worker {
@@ -61,7 +64,7 @@ fn booted(number: u64, lie: Option<Misbehave>, measure_gpu: bool) -> Worker {
         beacon: Digest32::from([6; 32]),
         not_after_s: NOW_S + 600,
     };
-    Worker { platform, announcement }
+    Worker { platform, announcement, endorsement: None }
 }
 
 fn policy(platform: &SimulatedPlatform) -> Policy {
@@ -73,7 +76,7 @@ fn policy(platform: &SimulatedPlatform) -> Policy {
         .requiring(ClaimKind::Site);
     policy.models = vec![Digest32::sha256(&[b"model@commit:root"])];
     policy.platforms = vec![RegisteredPlatform {
-        platform: platform.platform_id().unwrap(),
+        platform: platform.platform_id(),
         site: "Example Town".to_owned(),
         owner_id: Some(Digest32::from(WORKER_ID)),
     }];
@@ -99,6 +102,7 @@ fn local(role: ChannelRole, announcement: Option<Announcement>) -> Local {
         },
         demand: if announcement.is_some() { Demand::Nothing } else { Demand::Always },
         announcement,
+        reads_endorsements: true,
         wanted_id: None,
     }
 }
@@ -120,7 +124,8 @@ fn meet(
     assert!(verifier.receive(first, &session.1, NOW_MS).unwrap().is_empty());
     let effects = attester.receive(hello, &session.0, NOW_MS).unwrap();
     let [Effect::Quote(statement)] = effects.as_slice() else { panic!("{effects:?}") };
-    let offer = worker.platform.offer(statement).unwrap();
+    let mut offer = worker.platform.offer(statement).unwrap();
+    offer.endorsement = worker.endorsement.clone();
     let effects = attester.quoted(Some(offer)).unwrap();
     let [Effect::Send(offer), Effect::Ready { fresh: false }] = effects.as_slice() else {
         panic!("{effects:?}")
@@ -264,6 +269,168 @@ fn diversion_to_another_genuine_machine() {
     foreign.announcement.own_id = Digest32::from([0x77; 32]);
     let (_, result) = meet(&foreign, &policy, (1, 1), |_| {});
     assert!(matches!(refused(result), BadEvidence::Site { .. }));
+}
+
+fn owner() -> SigningKey {
+    SigningKey::from_bytes(&[0x0e; 32])
+}
+
+/// What the owner of this machine signs for it.
+fn endorsement(worker: &Worker) -> Endorsement {
+    Endorsement {
+        owner: Digest32::ZERO,
+        network_id: -239,
+        root_contract: Digest32::from([5; 32]),
+        id: Digest32::from(WORKER_ID),
+        platform: worker.platform.platform_id(),
+        not_after_s: NOW_S + 300,
+    }
+}
+
+/// The policy that knows no platform, but this owner for this worker.
+fn policy_of_owners(platform: &SimulatedPlatform) -> Policy {
+    let named = NamedOwner {
+        key: Digest32::from(owner().verifying_key().to_bytes()),
+        site: "Example Owner".to_owned(),
+        owner_id: Some(Digest32::from(WORKER_ID)),
+    };
+    let policy = Policy { platforms: Vec::new(), owners: vec![named], ..policy(platform) };
+    policy.check().unwrap();
+    policy
+}
+
+#[test]
+fn an_owners_signature_ties_the_id_to_the_platform_of_either_maker() {
+    for snp in [None, Some(SnpProduct::Genoa), Some(SnpProduct::Turin)] {
+        let form = SimulatedPlatformForm {
+            snp,
+            gpu_nonce: Some(GPU_NONCE),
+            ..SimulatedPlatformForm::default()
+        };
+        let platform = SimulatedPlatform::boot(Arc::clone(&PKI), form).unwrap();
+        let image = platform.image_hash();
+        let mut worker = Worker { platform, ..worker(1, None) };
+        worker.announcement.image = image;
+        worker.announcement.gpu = worker.platform.gpu().unwrap().digest();
+        let policy = policy_of_owners(&worker.platform);
+        // Without it nobody vouches for the machine.
+        let (_, result) = meet(&worker, &policy, (1, 1), |_| {});
+        assert!(matches!(refused(result), BadEvidence::Site { .. }));
+        worker.endorsement = Some(endorsement(&worker).sign(&owner()).encode());
+        let (verdict, result) = meet(&worker, &policy, (1, 1), |_| {});
+        result.unwrap();
+        let site = verdict.claim(ClaimKind::Site).unwrap();
+        assert_eq!((&site.finding, site.source), (&Finding::Holds, Source::Endorsement));
+        assert!(site.reason.contains("Example Owner"), "{}", site.reason);
+        assert_eq!(verdict.valid_until_ms, (NOW_S + 300) * 1000);
+        // Where nobody requires it and no owner is named, nobody looks at it.
+        let mut lax = Policy { owners: Vec::new(), ..policy };
+        lax.required.retain(|claim| *claim != ClaimKind::Site);
+        let (verdict, result) = meet(&worker, &lax, (1, 1), |_| {});
+        result.unwrap();
+        assert_eq!(*verdict.finding(ClaimKind::Site), Finding::NotClaimed);
+    }
+}
+
+#[test]
+fn endorsements_that_do_not_fit_are_refused() {
+    let refusal = |change: &dyn Fn(&mut Endorsement)| {
+        let mut worker = worker(1, None);
+        let mut said = endorsement(&worker);
+        change(&mut said);
+        worker.endorsement = Some(said.sign(&owner()).encode());
+        let mut policy = policy_of_owners(&worker.platform);
+        // Whether or not anybody asks for it: what is offered must be true.
+        policy.required.retain(|claim| *claim != ClaimKind::Site);
+        let (verdict, result) = meet(&worker, &policy, (1, 1), |_| {});
+        let Finding::Fails(bad) = verdict.finding(ClaimKind::Site) else { panic!("{verdict:#?}") };
+        assert_eq!(refused(result), *bad);
+        let BadEvidence::Endorsement { fault } = bad else { panic!("{bad}") };
+        fault.clone()
+    };
+    use EndorsementFault as F;
+    let other = Digest32::from([0x77; 32]);
+    assert!(matches!(refusal(&|said| said.id = other), F::OtherId { .. }));
+    assert!(matches!(refusal(&|said| said.not_after_s = NOW_S - 1), F::Expired { .. }));
+    assert!(matches!(refusal(&|said| said.network_id = -3), F::OtherNetwork { .. }));
+    assert!(matches!(refusal(&|said| said.root_contract = other), F::OtherNetwork { .. }));
+    // Stolen from another machine of the same owner.
+    let neighbour = worker(2, None).platform.platform_id();
+    let fault = refusal(&|said| said.platform = neighbour.clone());
+    assert!(matches!(fault, F::OtherPlatform { .. }));
+    // A machine that states the id it stole beside the endorsement of its own.
+    let mut diverting = worker(1, None);
+    diverting.endorsement = Some(endorsement(&diverting).sign(&owner()).encode());
+    diverting.announcement.own_id = other;
+    let policy = policy_of_owners(&diverting.platform);
+    let (_, result) = meet(&diverting, &policy, (1, 1), |_| {});
+    let fault = refused(result);
+    assert!(matches!(fault, BadEvidence::Endorsement { fault: F::OtherId { .. } }), "{fault}");
+}
+
+#[test]
+fn endorsements_by_strangers_of_other_ids_and_garbage_tie_nothing() {
+    let mut worker = worker(1, None);
+    let policy = policy_of_owners(&worker.platform);
+    let signed = endorsement(&worker).sign(&owner()).encode();
+    let refusal =
+        |worker: &Worker, policy: &Policy| refused(meet(worker, policy, (1, 1), |_| {}).1);
+    // A key that the policy does not name.
+    let stranger = SigningKey::from_bytes(&[0x0f; 32]);
+    worker.endorsement = Some(endorsement(&worker).sign(&stranger).encode());
+    assert!(matches!(refusal(&worker, &policy), BadEvidence::Site { .. }));
+    let mut lax = policy.clone();
+    lax.required.retain(|claim| *claim != ClaimKind::Site);
+    let (verdict, result) = meet(&worker, &lax, (1, 1), |_| {});
+    result.unwrap();
+    assert_eq!(*verdict.finding(ClaimKind::Site), Finding::NotClaimed);
+    // The named key with the stranger's signature.
+    let mut forged = worker.endorsement.clone().unwrap();
+    forged[21..53].copy_from_slice(&owner().verifying_key().to_bytes());
+    worker.endorsement = Some(forged);
+    let fault = refusal(&worker, &policy);
+    let signature = BadEvidence::Endorsement { fault: EndorsementFault::Signature };
+    assert_eq!(fault, signature);
+    // An owner that is named for another id.
+    worker.endorsement = Some(signed.clone());
+    let mut narrow = policy.clone();
+    narrow.owners[0].owner_id = Some(Digest32::from([0x77; 32]));
+    let fault = refusal(&worker, &narrow);
+    let BadEvidence::Endorsement { fault: EndorsementFault::NotItsId { .. } } = fault else {
+        panic!("{fault}")
+    };
+    // What the registry says of platform or id goes first.
+    let entry = |platform, owner_id| RegisteredPlatform {
+        platform,
+        site: "Example Town".to_owned(),
+        owner_id: Some(Digest32::from(owner_id)),
+    };
+    let (own, neighbour) = (worker.platform.platform_id(), self::worker(2, None).platform);
+    for listed in [entry(own.clone(), [0x77; 32]), entry(neighbour.platform_id(), WORKER_ID)] {
+        let registered = Policy { platforms: vec![listed], ..policy.clone() };
+        assert!(matches!(refusal(&worker, &registered), BadEvidence::Site { .. }));
+    }
+    let revoked = Policy { revoked_platforms: vec![own], ..policy.clone() };
+    assert!(matches!(refusal(&worker, &revoked), BadEvidence::Site { .. }));
+    // Garbage, a part, more than all.
+    for bytes in [vec![0xff; 100], signed[..50].to_vec(), [&signed[..], &[0]].concat(), Vec::new()]
+    {
+        worker.endorsement = Some(bytes);
+        let fault = refusal(&worker, &policy);
+        assert!(matches!(fault, BadEvidence::Malformed { .. }), "{fault}");
+    }
+    worker.endorsement = Some(vec![0; 513]);
+    let (_, result) = meet(&worker, &policy, (1, 1), |_| {});
+    assert!(matches!(result, Err(HandshakeFault::Malformed { .. })), "{result:?}");
+    // Shown beside a certificate, where nothing states an id.
+    let key = [3; 32];
+    let subject = cocoon_evidence::QuoteSubject::CertificateKey(&key);
+    let mut evidence = worker.platform.quote(subject).unwrap().to_peer_evidence(&key);
+    evidence.endorsement = Some(signed);
+    let collateral = worker.platform.collateral(NOW_S).unwrap();
+    let verdict = verify(&evidence, &collateral, &policy, NOW_MS);
+    let nowhere = BadEvidence::Endorsement { fault: EndorsementFault::NoStatement };
+    assert_eq!(*verdict.finding(ClaimKind::Site), Finding::Fails(nowhere));
 }
 
 #[test]

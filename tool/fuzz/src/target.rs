@@ -47,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     target("attest-runtime-data", cocoon_attest::fuzz::runtime_data, 2048),
     target("attest-channel", cocoon_attest::fuzz::channel_message, 2048),
     target("attest-report", cocoon_attest::fuzz::report, 8192),
+    target("attest-endorsement", cocoon_attest::fuzz::endorsement, 1024),
     target("attest-extension", cocoon_attest::fuzz::extension, 2048),
     target("attest-collateral", cocoon_attest::fuzz::collateral, 4096),
     target("attest-policy", cocoon_attest::fuzz::policy, 2048),

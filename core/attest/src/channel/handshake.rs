@@ -67,6 +67,8 @@ pub struct Local {
     pub announcement: Option<Announcement>,
     /// What this side wants.
     pub demand: Demand,
+    /// Whether the peer announced that it reads endorsements; otherwise it is shown none.
+    pub reads_endorsements: bool,
     /// Id that the peer must have, when a certain one was dialled.
     pub wanted_id: Option<Digest32>,
 }
@@ -182,6 +184,7 @@ impl Handshake {
             }
             let mut offer = offer.ok_or(HandshakeFault::NoQuote)?;
             offer.announcement = self.local.announcement.clone().ok_or(HandshakeFault::Unable)?;
+            offer.endorsement = offer.endorsement.filter(|_| self.local.reads_endorsements);
             self.outgoing = Outgoing::Settled;
             Ok(vec![Effect::Send(Message::Offer(Box::new(offer)).encode())])
         });
@@ -323,6 +326,7 @@ impl Handshake {
             event_log: offer.event_log,
             runtime_data: offer.runtime_data,
             boot_log: offer.boot_log,
+            endorsement: offer.endorsement,
             ..PeerEvidence::default()
         };
         self.incoming = Incoming::Judging(evidence.digest());

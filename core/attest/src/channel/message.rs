@@ -6,6 +6,7 @@
 use super::fault::HandshakeFault;
 use super::statement::{ADDRESS_LIMIT, ChannelRole};
 use crate::digest::Digest32;
+use crate::endorsement::ENDORSEMENT_LIMIT;
 use crate::evidence::{BOOT_LOG_LIMIT, EVENT_LOG_LIMIT, QUOTE_LIMIT, VCEK_LIMIT};
 use crate::gpu::{GpuEvidence, GpuMode};
 use crate::runtime::RUNTIME_DATA_LIMIT;
@@ -83,6 +84,9 @@ pub struct Offer {
     pub runtime_data: Option<Vec<u8>>,
     /// The firmware's boot log; written only when there is one.
     pub boot_log: Option<Vec<u8>>,
+    /// Endorsement by the machine's owner; written only when there is one, and only to peers that
+    /// announced that they read it.
+    pub endorsement: Option<Vec<u8>>,
 }
 
 impl Message {
@@ -167,11 +171,11 @@ fn encode_offer(offer: &Offer) -> Vec<u8> {
             write(&mut out, Some(&gpu.chain_pem));
         }
     }
-    if offer.runtime_data.is_some() || offer.boot_log.is_some() {
-        write(&mut out, offer.runtime_data.as_deref());
-    }
-    if offer.boot_log.is_some() {
-        write(&mut out, offer.boot_log.as_deref());
+    // What only some have stands at the end, and is written as far as there is any.
+    let tail = [&offer.runtime_data, &offer.boot_log, &offer.endorsement];
+    let written = tail.iter().rposition(|part| part.is_some()).map_or(0, |last| last + 1);
+    for part in tail.into_iter().take(written) {
+        write(&mut out, part.as_deref());
     }
     out
 }
@@ -195,14 +199,21 @@ fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, HandshakeFault> {
         gpu: decode_gpu(reader)?,
         ..Offer::default()
     };
-    // What only some machines have is written only as far as there is any.
-    if !reader.rest.is_empty() {
-        offer.runtime_data = reader.optional(RUNTIME_DATA_LIMIT)?;
-        match reader.rest {
-            [] if offer.runtime_data.is_some() => {}
-            [] => return Err(malformed("runtime data are announced as absent")),
-            _ => offer.boot_log = Some(reader.present(BOOT_LOG_LIMIT)?),
+    let tail = [
+        (&mut offer.runtime_data, RUNTIME_DATA_LIMIT),
+        (&mut offer.boot_log, BOOT_LOG_LIMIT),
+        (&mut offer.endorsement, ENDORSEMENT_LIMIT),
+    ];
+    let mut is_ended = true;
+    for (part, limit) in tail {
+        if reader.rest.is_empty() {
+            break;
         }
+        *part = reader.optional(limit)?;
+        is_ended = part.is_some();
+    }
+    if !is_ended {
+        return Err(malformed("its last part is announced as absent"));
     }
     Ok(offer)
 }
@@ -255,10 +266,6 @@ impl<'a> Reader<'a> {
     fn byte(&mut self) -> Result<u8, HandshakeFault> {
         let [byte] = self.array()?;
         Ok(byte)
-    }
-
-    fn present(&mut self, limit: usize) -> Result<Vec<u8>, HandshakeFault> {
-        self.optional(limit)?.ok_or_else(|| malformed("a last part is announced as absent"))
     }
 
     fn optional(&mut self, limit: usize) -> Result<Option<Vec<u8>>, HandshakeFault> {

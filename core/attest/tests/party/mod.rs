@@ -91,6 +91,7 @@ pub(crate) fn local(role: ChannelRole, peer_role: ChannelRole) -> Local {
             ..Announcement::default()
         }),
         demand: Demand::Always,
+        reads_endorsements: true,
         wanted_id: None,
     }
 }

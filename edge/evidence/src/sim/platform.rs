@@ -147,12 +147,12 @@ impl SimulatedPlatform {
         }
     }
 
-    /// Returns the name of the platform as its maker gives it; of a TDX machine only.
+    /// Returns the name of the platform as its maker gives it.
     #[must_use]
-    pub fn platform_id(&self) -> Option<PlatformId> {
+    pub fn platform_id(&self) -> PlatformId {
         match &self.machine {
-            Machine::Tdx(machine) => Some(PlatformId::IntelPpid(hex::encode(machine.ppid))),
-            Machine::Snp(_) => None,
+            Machine::Tdx(machine) => PlatformId::IntelPpid(hex::encode(machine.ppid)),
+            Machine::Snp(machine) => PlatformId::AmdChip(hex::encode(machine.hardware_id())),
         }
     }
 

@@ -57,6 +57,12 @@ impl SnpMachine {
         Ok(Self { product, vcek_key, vcek_pem: pem(&[&vcek]), certified, chip_id })
     }
 
+    /// Returns the chip's name, as its certificate gives it.
+    pub(super) fn hardware_id(&self) -> &[u8] {
+        let len = if self.product == SnpProduct::Turin { 8 } else { 64 };
+        self.chip_id.get(..len).unwrap_or_default()
+    }
+
     /// Returns the certificate of the chip's key.
     pub(super) fn vcek_pem(&self) -> &str {
         &self.vcek_pem
