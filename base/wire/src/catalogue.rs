@@ -167,6 +167,7 @@ pub const ALL: &[Entry] = catalogue! {
     cocoon::Report,
     cocoon::ListWorkers,
     cocoon::GetReport,
+    cocoon::GetEndorsedReport,
     sealed_key::GetPersistentKey,
     sealed_key::PersistentKey,
 };

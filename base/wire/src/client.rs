@@ -447,6 +447,8 @@ tl_dispatch! {
         ListWorkers(crate::cocoon::ListWorkers),
         /// Asks a worker for a report; only when both sides announced it.
         GetReport(crate::cocoon::GetReport),
+        /// The same with the owner's endorsement; only when both sides announced it.
+        GetEndorsedReport(crate::cocoon::GetEndorsedReport),
     }
 
     /// One-way messages from a proxy to its client.

@@ -27,6 +27,10 @@ pub const RECEIPTS: Extensions = Extensions(1 << 22);
 /// Bit 23: the sender understands [`ListWorkers`] and [`GetReport`].
 pub const REPORTS: Extensions = Extensions(1 << 23);
 
+/// Bit 24: the sender reads an owner's endorsement behind evidence, in offers of the attested
+/// handshake and in reports, and understands [`GetEndorsedReport`].
+pub const ENDORSEMENTS: Extensions = Extensions(1 << 24);
+
 /// Longest receipt that travels, bytes.
 pub const RECEIPT_LEN_MAX: usize = 16 << 10;
 
@@ -37,8 +41,9 @@ pub const REPORT_LEN_MAX: usize = 256 << 10;
 pub const ONLY_WORKERS_MAX: usize = 64;
 
 /// The additions that roles announce on every connection.
-pub const ANNOUNCED: Extensions =
-    Extensions(CANCEL_QUERY.0 | ONLY_WORKERS.0 | LEAVING.0 | RECEIPTS.0 | REPORTS.0);
+pub const ANNOUNCED: Extensions = Extensions(
+    CANCEL_QUERY.0 | ONLY_WORKERS.0 | LEAVING.0 | RECEIPTS.0 | REPORTS.0 | ENDORSEMENTS.0,
+);
 
 /// Bits set aside for additions; others are neither announced nor interpreted.
 pub const RESERVED_BITS: Extensions = Extensions(0x7fff_0000);
@@ -120,6 +125,16 @@ tl_struct! {
     /// question and answer on unread.
     #[derive(Clone, Copy, Debug, PartialEq, Default)]
     GetReport = "cocoon.getReport" 0x86fa_0594 {
+        /// Which worker, by the proxy's name; 0 towards the worker itself.
+        worker: i64,
+        /// Drawn by the client for this question.
+        nonce: [u8; 32],
+    }
+
+    /// The same as [`GetReport`]; the answer may hold an owner's endorsement. A proxy asks a worker
+    /// that does not know it by [`GetReport`].
+    #[derive(Clone, Copy, Debug, PartialEq, Default)]
+    GetEndorsedReport = "cocoon.getEndorsedReport" 0x1b2c_9723 {
         /// Which worker, by the proxy's name; 0 towards the worker itself.
         worker: i64,
         /// Drawn by the client for this question.

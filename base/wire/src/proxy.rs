@@ -300,5 +300,7 @@ tl_dispatch! {
         ChangeModel(ChangeModel<'tl>),
         /// Asks for a report; only when both sides announced it.
         GetReport(crate::cocoon::GetReport),
+        /// The same with the owner's endorsement; only when both sides announced it.
+        GetEndorsedReport(crate::cocoon::GetEndorsedReport),
     }
 }

@@ -162,7 +162,7 @@ fn every_constructor_of_both_lines_is_known() {
 }
 
 /// Our own constructors, as `docs/protocol.md` declares them.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     "cocoon.leaving = cocoon.Leaving",
     "cocoon.attest data:bytes = cocoon.Attest",
     "cocoon.cancelQuery request_id:int256 = cocoon.CancelQuery",
@@ -173,6 +173,7 @@ const OWN: [&str; 10] = [
     "cocoon.report report:bytes = cocoon.Report",
     "cocoon.listWorkers = cocoon.Workers",
     "cocoon.getReport worker:long nonce:int256 = cocoon.Report",
+    "cocoon.getEndorsedReport worker:long nonce:int256 = cocoon.Report",
 ];
 
 #[test]

@@ -187,8 +187,13 @@ impl ProxySession {
                 self.query(&cocoon::ListWorkers {}, MODELS_TIMEOUT_MS, &mut turn)
             }
             ReportQuestion::Report { worker, nonce } => {
-                let get = cocoon::GetReport { worker, nonce };
-                self.query(&get, REPORT_TIMEOUT_MS, &mut turn)
+                if self.extensions.contains(cocoon::ENDORSEMENTS) {
+                    let get = cocoon::GetEndorsedReport { worker, nonce };
+                    self.query(&get, REPORT_TIMEOUT_MS, &mut turn)
+                } else {
+                    let get = cocoon::GetReport { worker, nonce };
+                    self.query(&get, REPORT_TIMEOUT_MS, &mut turn)
+                }
             }
         };
         Some((query, turn))

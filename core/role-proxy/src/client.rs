@@ -159,7 +159,10 @@ impl Proxy {
                 self.list_reporters(conn, query, out);
             }
             Query::GetReport(get) if peer.extensions.contains(cocoon::REPORTS) => {
-                return self.ask_for_report(conn, query, get, out);
+                return self.ask_for_report(conn, query, (get.worker, get.nonce), false, out);
+            }
+            Query::GetEndorsedReport(get) if peer.extensions.contains(cocoon::ENDORSEMENTS) => {
+                return self.ask_for_report(conn, query, (get.worker, get.nonce), true, out);
             }
             Query::Unknown(id) => return Err(unknown_query(*id, Side::Client)),
             _ => return Err(lost_promise()),

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use cocoon_wire::cocoon::{self, GetReport, Receipt, Worker, Workers};
-use cocoon_wire::tl::{self, Blob, Text};
+use cocoon_wire::cocoon::{self, GetEndorsedReport, GetReport, Receipt, Worker, Workers};
+use cocoon_wire::tl::{self, Blob, Extensions, Text};
 
 use crate::client::ClientConn;
 use crate::fault::{Refusal, code};
@@ -83,15 +83,17 @@ impl Proxy {
         out.answer(conn, query, &Workers { workers: workers.collect() });
     }
 
-    /// `cocoon.getReport`: asks the worker in the client's name.
+    /// `cocoon.getReport`, `cocoon.getEndorsedReport`: asks the worker in the client's name, in the
+    /// second form where client and worker know it.
     pub(crate) fn ask_for_report(
         &mut self,
         conn: ConnId,
         query: i64,
-        get: &GetReport,
+        (worker, nonce): (i64, [u8; 32]),
+        endorsed: bool,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        let worker = ConnId(get.worker.cast_unsigned());
+        let worker = ConnId(worker.cast_unsigned());
         if !self.workers.get(&worker).is_some_and(gives_reports) {
             return Err(Refusal::open(code::NOT_READY, "no such worker, or it gives no reports"));
         }
@@ -102,7 +104,11 @@ impl Proxy {
             return Err(Refusal::open(code::NOT_READY, "the worker makes many reports already"));
         }
         let ours = self.draw.number().cast_signed();
-        let data = out.encode(&GetReport { worker: 0, nonce: get.nonce });
+        let knows = |worker: &WorkerConn| announced(worker, cocoon::ENDORSEMENTS);
+        let data = match endorsed && self.workers.get(&worker).is_some_and(knows) {
+            true => out.encode(&GetEndorsedReport { worker: 0, nonce }),
+            false => out.encode(&GetReport { worker: 0, nonce }),
+        };
         self.reports.open.insert((worker, ours), (conn, query));
         let timeout_ms = REPORT_TIMEOUT_MS;
         out.act(Act::Ask { conn: worker, query: ours, data, timeout_ms });
@@ -145,6 +151,9 @@ impl Proxy {
 }
 
 fn gives_reports(worker: &WorkerConn) -> bool {
-    let bit = |trade: &crate::worker::Trade| trade.extensions.contains(cocoon::REPORTS);
-    worker.is_ready() && worker.trade().is_some_and(bit)
+    worker.is_ready() && announced(worker, cocoon::REPORTS)
+}
+
+fn announced(worker: &WorkerConn, bit: Extensions) -> bool {
+    worker.trade().is_some_and(|trade| trade.extensions.contains(bit))
 }

@@ -34,6 +34,8 @@ pub enum Incoming {
         query: i64,
         /// The client's nonce.
         nonce: [u8; 32],
+        /// Whether the client reads an owner's endorsement.
+        endorsed: bool,
     },
     /// Serve another model; answer the query when it is done.
     ChangeModel {
@@ -286,7 +288,14 @@ impl ProxySession {
             Ok(WorkerQuery::GetReport(get))
                 if self.is_ready() && self.extensions.contains(cocoon::REPORTS) =>
             {
-                turn.incoming = Some(Incoming::Report { query: id, nonce: get.nonce });
+                let nonce = get.nonce;
+                turn.incoming = Some(Incoming::Report { query: id, nonce, endorsed: false });
+            }
+            Ok(WorkerQuery::GetEndorsedReport(get))
+                if self.is_ready() && self.extensions.contains(cocoon::ENDORSEMENTS) =>
+            {
+                let nonce = get.nonce;
+                turn.incoming = Some(Incoming::Report { query: id, nonce, endorsed: true });
             }
             _ => turn.send.push(Command::AnswerError {
                 id,

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use cocoon_wire::cocoon::{self, ATTESTED_CHANNEL, Attest, Introduction};
-use cocoon_wire::tl;
+use cocoon_wire::tl::{self, Extensions};
 
 use crate::event::Event;
 
@@ -46,11 +46,13 @@ pub enum Arrival {
 #[derive(Clone, Debug)]
 pub struct Passage {
     stage: Stage,
+    announced: Extensions,
 }
 
 impl Default for Passage {
     fn default() -> Self {
-        Self { stage: Stage::Introducing { theirs: None } }
+        let stage = Stage::Introducing { theirs: None };
+        Self { stage, announced: Extensions::NONE }
     }
 }
 
@@ -109,6 +111,12 @@ impl Passage {
         self.stage = Stage::Standing;
     }
 
+    /// What the peer announced in its introduction; nothing before it.
+    #[must_use]
+    pub const fn announced(&self) -> Extensions {
+        self.announced
+    }
+
     /// Whether commands of the node have to wait.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -124,6 +132,7 @@ impl Passage {
         };
         let able = match cocoon::introduction(data) {
             Some((found, bits)) if found == side && theirs.is_none() => {
+                self.announced = bits;
                 bits.contains(ATTESTED_CHANNEL)
             }
             _ => return Arrival::Pass(event),

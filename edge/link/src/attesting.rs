@@ -161,6 +161,7 @@ impl Attesting {
     }
 
     fn begin(&mut self) -> Result<(), HandshakeFault> {
+        self.facing.announced = self.passage.announced();
         let (guard, facing) = (&self.guard, &self.facing);
         let (standing, effects) = Standing::start(&mut || guard.begin(facing), unix_ms());
         self.standing = Some(standing);

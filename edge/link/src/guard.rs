@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cocoon_attest::channel::{HandshakeFault, Local, Nonce, Offer, Statement};
 use cocoon_attest::{EvidenceBundle, PeerEvidence, PeerVerdicts, Verdict};
 use cocoon_ratls::PeerIdentity;
+use cocoon_wire::tl::Extensions;
 
 /// A value that a thread of its own, or a service, gives later.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -21,6 +22,8 @@ pub struct Facing {
     pub reached: Option<SocketAddr>,
     /// What the TLS handshake showed of the peer.
     pub identity: PeerIdentity,
+    /// What the peer announced in its introduction; nothing before it.
+    pub announced: Extensions,
 }
 
 /// What a guard found about fresh evidence.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cocoon_ratls::Fault as SecureFault;
 use cocoon_session::{Connection, Side};
+use cocoon_wire::tl::Extensions;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -90,7 +91,8 @@ impl Inner {
                 Origin::Dialled(_) => (Some(remote), None),
                 Origin::Accepted(_) => (None, open.stream.local_addr()),
             };
-            let facing = Facing { dialled, reached, identity: open.identity.clone() };
+            let (identity, announced) = (open.identity.clone(), Extensions::NONE);
+            let facing = Facing { dialled, reached, identity, announced };
             Attesting::new(guard, facing)
         });
         let around = Surroundings {

@@ -7,14 +7,20 @@ use cocoon_attest::{
     Collateral, CollateralNeed, Digest32, EvidenceBundle, PeerEvidence, PeerVerdicts, Policy,
     Verdict, verify,
 };
+use cocoon_evidence::EvidenceFault;
 use cocoon_link::{Facing, Guard, Judgement, Later};
 use cocoon_units::Address;
+use cocoon_wire::cocoon::ENDORSEMENTS;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 
 use crate::clock;
+use crate::config::ConfigFault;
+use crate::endorsement::EndorsementFile;
 use crate::evidence::Trust;
+use crate::network::network_id;
 use crate::peers::Admit;
 
 /// How long a statement counts; the peer asks for a new one when half of it is over.
@@ -25,9 +31,6 @@ pub(crate) const QUOTES_MAX: usize = 4;
 
 /// Most peers that are remembered as able to attest.
 const ABLE_MAX: usize = 10_000;
-
-/// TON's global id of the main network and of the test network.
-const NETWORK_IDS: [i32; 2] = [-239, -3];
 
 /// Who a node is, as it states over every connection.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub struct Subject {
     pub model: ServedModel,
     /// Image hashes of the root contract that its peers may have; empty does not look at them.
     pub peer_images: Vec<[u8; 32]>,
+    /// What its owner signed about this machine.
+    pub endorsement: EndorsementFile,
 }
 
 impl Subject {
@@ -56,7 +61,18 @@ impl Subject {
     pub fn new(role: ChannelRole, is_testnet: bool, root: Address, own_id: [u8; 32]) -> Self {
         let (keyset, model) = ([0; 32], ServedModel::default());
         let (addresses, peer_images) = (Vec::new(), Vec::new());
-        Self { role, is_testnet, root, own_id, keyset, addresses, model, peer_images }
+        let endorsement = EndorsementFile::default();
+        Self { role, is_testnet, root, own_id, keyset, addresses, model, peer_images, endorsement }
+    }
+
+    /// Shows the endorsement in this file to peers that read it; an empty path shows none.
+    ///
+    /// # Errors
+    /// The file cannot be used for this node: the operator has to name another one.
+    pub fn endorsed_by(mut self, path: &Path) -> Result<Self, ConfigFault> {
+        let network = (network_id(self.is_testnet), Digest32::from(self.root.hash));
+        self.endorsement = EndorsementFile::open(path, network, Digest32::from(self.own_id))?;
+        Ok(self)
     }
 }
 
@@ -182,7 +198,6 @@ impl ChannelGuard {
 
 impl Guard for ChannelGuard {
     fn begin(&self, facing: &Facing) -> (Local, Nonce) {
-        let [mainnet, testnet] = NETWORK_IDS;
         let dialled = match facing.dialled {
             Some(address) => Dialled::ByUs(address.to_string()),
             None => Dialled::ByPeer { ours: self.addresses(facing) },
@@ -192,11 +207,12 @@ impl Guard for ChannelGuard {
             peer_role: self.peer_role,
             own_key: Some(self.own_key),
             peer_key: facing.identity.public_key,
-            network_id: if self.subject.is_testnet { testnet } else { mainnet },
+            network_id: network_id(self.subject.is_testnet),
             root_contract: Digest32::from(self.subject.root.hash),
             dialled,
             announcement: self.announcement(),
             demand: self.demand(facing),
+            reads_endorsements: facing.announced.contains(ENDORSEMENTS),
             wanted_id: None,
         };
         (local, clock::random())
@@ -206,11 +222,16 @@ impl Guard for ChannelGuard {
         let Some(provider) = self.trust.provider().cloned() else {
             return Box::pin(std::future::ready(None));
         };
-        let quotes = Arc::clone(&self.quotes);
+        let (quotes, endorsement) = (Arc::clone(&self.quotes), self.subject.endorsement.clone());
         Box::pin(async move {
             let _permit = quotes.acquire_owned().await.ok()?;
             // A quote takes a platform tens of milliseconds.
-            let offered = tokio::task::spawn_blocking(move || provider.offer(&statement)).await;
+            let offered = tokio::task::spawn_blocking(move || {
+                let offer = provider.offer(&statement)?;
+                // The handshake leaves it out where the peer does not read it.
+                Ok::<_, EvidenceFault>(Offer { endorsement: endorsement.bytes(), ..offer })
+            })
+            .await;
             match offered {
                 Ok(Ok(offer)) => Some(offer),
                 Ok(Err(fault)) => {
@@ -300,6 +321,7 @@ mod tests {
     use crate::evidence::EvidenceConfig;
     use crate::hardware::BehindRouter;
     use cocoon_link::PeerIdentity;
+    use cocoon_wire::tl::Extensions;
 
     #[test]
     fn bits_stripped_from_a_peer_that_was_able_before() {
@@ -326,6 +348,7 @@ mod tests {
             dialled: Some(([192, 0, 2, 1], port).into()),
             reached: None,
             identity: PeerIdentity::of_key([key; 32]),
+            announced: Extensions::NONE,
         };
         let strict = guard(Trust::new(&evidence).unwrap());
         let refused = strict.settled(&facing(2, 1), "", None).unwrap_err();
@@ -362,6 +385,7 @@ mod tests {
             dialled: Some(([192, 0, 2, 1], port).into()),
             reached: None,
             identity: PeerIdentity::of_key([key; 32]),
+            announced: Extensions::NONE,
         };
         for (named, other) in [(by_address, facing(2, 2)), (by_key, facing(3, 1))] {
             let guard = ChannelGuard {
@@ -391,7 +415,8 @@ mod tests {
             let [a, b, c, d] = number.to_be_bytes();
             let mut key = [9; 32];
             key[..4].copy_from_slice(&[a, b, c, d]);
-            Facing { dialled: None, reached: None, identity: PeerIdentity::of_key(key) }
+            let (identity, announced) = (PeerIdentity::of_key(key), Extensions::NONE);
+            Facing { dialled: None, reached: None, identity, announced }
         };
         for number in 0..ABLE_MAX as u32 + 3 {
             able.remember(&peer(number), u64::from(number));

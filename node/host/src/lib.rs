@@ -7,6 +7,7 @@ pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod dumps;
+mod endorsement;
 pub mod evidence;
 pub mod fuzz;
 mod guard;
@@ -23,5 +24,6 @@ pub mod witness;
 
 pub use books::{Books, BooksEvent, BooksEvents};
 pub use cocoon_attest::channel::ChannelRole;
+pub use endorsement::EndorsementFile;
 pub use guard::{ServedModel, Subject};
 pub use stop::Stop;

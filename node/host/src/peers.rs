@@ -140,7 +140,9 @@ impl Presence {
     #[must_use]
     pub fn witness(&self) -> Witness {
         let own_key = leaf_key_digest(self.credentials.current().key().public_key());
-        Witness::new(self.trust.provider().cloned(), own_key)
+        let endorsement = self.subject.as_ref().map(|subject| subject.endorsement.clone());
+        let provider = self.trust.provider().cloned();
+        Witness::new(provider, own_key, endorsement.unwrap_or_default())
     }
 
     /// The rules for machines, without the registry's lists; none where evidence is not looked at.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock;
+use crate::endorsement::EndorsementFile;
 
 /// How long a report counts, seconds. A client asks anew whenever it wants to know.
 const REPORT_LIFE_S: u64 = 3_600;
@@ -18,6 +19,7 @@ const REPORT_LIFE_S: u64 = 3_600;
 pub struct Witness {
     provider: Option<Arc<dyn EvidenceProvider>>,
     own_key: Digest32,
+    endorsement: EndorsementFile,
 }
 
 /// What a report is about besides the machine.
@@ -44,8 +46,12 @@ impl fmt::Debug for Witness {
 }
 
 impl Witness {
-    pub(crate) fn new(provider: Option<Arc<dyn EvidenceProvider>>, own_key: Digest32) -> Self {
-        Self { provider, own_key }
+    pub(crate) fn new(
+        provider: Option<Arc<dyn EvidenceProvider>>,
+        own_key: Digest32,
+        endorsement: EndorsementFile,
+    ) -> Self {
+        Self { provider, own_key, endorsement }
     }
 
     /// SHA-256 of the node's leaf key, by which its peers know it.
@@ -89,11 +95,16 @@ impl Witness {
 
     /// Has the TEE vouch for `subject` over the nonce of whoever asks. Blocks for as long as the
     /// platform takes, tens of milliseconds. Without a TEE the report holds no evidence, and says
-    /// so by that.
+    /// so by that. Whoever reads an owner's endorsement (`endorsed`) gets it, too.
     ///
     /// # Errors
     /// The text says what is wrong with the TEE.
-    pub fn report(&self, subject: &Subject, nonce: [u8; 32]) -> Result<Vec<u8>, String> {
+    pub fn report(
+        &self,
+        subject: &Subject,
+        nonce: [u8; 32],
+        endorsed: bool,
+    ) -> Result<Vec<u8>, String> {
         let announcement = Announcement {
             own_id: subject.own_id,
             image: self.image()?,
@@ -113,7 +124,8 @@ impl Witness {
         if let Some(provider) = &self.provider {
             let statement = report.statement(Digest32::from(nonce));
             let offer = provider.report(&statement).map_err(|fault| fault.to_string())?;
-            report.offer = Offer { announcement, ..offer };
+            let endorsement = endorsed.then(|| self.endorsement.bytes()).flatten();
+            report.offer = Offer { announcement, endorsement, ..offer };
         }
         Ok(report.encode())
     }

@@ -30,6 +30,9 @@ pub struct ProxyConfig {
     pub transport: Transport,
     /// Which evidence this node shows and demands.
     pub evidence: EvidenceConfig,
+    /// File with the owner's endorsement of this machine (`cocoon endorsement sign`), read anew for
+    /// each peer; empty shows none.
+    pub endorsement_file: PathBuf,
     /// Addresses at which peers reach this proxy, `ip:port`. A peer that was led here from another
     /// one is refused. Empty does not check, for proxies behind a translator of addresses.
     pub public_addresses: Vec<String>,
@@ -97,6 +100,7 @@ impl Default for ProxyConfig {
             listen_clients: SocketAddr::from(([0, 0, 0, 0], 11_002)),
             transport: Transport::Direct,
             evidence: EvidenceConfig::None,
+            endorsement_file: PathBuf::new(),
             public_addresses: Vec::new(),
             work_bits: 20,
             network_file: PathBuf::new(),

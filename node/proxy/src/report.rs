@@ -248,6 +248,7 @@ pub(crate) fn metrics(whole: &Whole) -> String {
         ("worker_handshakes_total", "Worker handshakes.", counts.worker_handshakes),
         ("commits_total", "State commits confirmed.", counts.commits),
         ("connections_accepted_total", "TCP connections accepted.", links.accepted),
+        ("evidence_refused_total", "Peers whose evidence was refused.", links.failed_policy),
     ] {
         put("counter", name, help, value);
     }

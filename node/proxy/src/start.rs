@@ -137,11 +137,12 @@ fn subject(
     let contract = address::proxy(&identity, &root.network).map_err(StartFault::Address)?;
     let checks = config.check_worker_images || !config.is_test;
     let peer_images = root.worker_hashes.iter().filter(|_| checks).map(|hash| hash.0).collect();
-    Ok(Subject {
+    let subject = Subject {
         peer_images,
         addresses: config.public_addresses.clone(),
         ..Subject::new(ChannelRole::Proxy, config.is_testnet, checked.root, contract.hash)
-    })
+    };
+    Ok(subject.endorsed_by(&config.endorsement_file)?)
 }
 
 /// The journal, and what it reports.

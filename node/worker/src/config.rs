@@ -37,6 +37,9 @@ pub struct WorkerConfig {
     pub transport: Transport,
     /// Which evidence this node shows and demands.
     pub evidence: EvidenceConfig,
+    /// File with the owner's endorsement of this machine (`cocoon endorsement sign`), read anew for
+    /// each peer; empty shows none.
+    pub endorsement_file: PathBuf,
     /// Highest proof of work done for a proxy, bits.
     pub work_bits_max: u8,
     /// Registry of a network without a chain.
@@ -90,6 +93,7 @@ impl Default for WorkerConfig {
             proxy_connections: 1,
             transport: Transport::Direct,
             evidence: EvidenceConfig::None,
+            endorsement_file: PathBuf::new(),
             work_bits_max: 28,
             network_file: PathBuf::new(),
             chain: ChainConfig::for_peers(),

@@ -103,7 +103,7 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let key = keys::load_or_make(&config.data_dir.join("node.key"))?;
 
     let receipt_key = ReceiptKey::from_seed(&clock::random());
-    let subject = subject(config, &checked, &root, &receipt_key);
+    let subject = subject(config, &checked, &root, &receipt_key)?;
     let served = subject.model.clone();
     served.set(checked.model.as_str());
     let presence = Presence::start(&key, &config.evidence, stop)
@@ -182,14 +182,14 @@ fn subject(
     checked: &Checked,
     root: &RootState,
     receipt_key: &ReceiptKey,
-) -> Subject {
+) -> Result<Subject, ConfigFault> {
     let (role, owner) = (ChannelRole::Worker, checked.owner.hash);
     let mut subject = Subject::new(role, config.is_testnet, checked.root, owner);
     if config.check_proxy_images || !config.is_test {
         subject.peer_images = root.proxy_hashes.iter().map(|hash| hash.0).collect();
     }
     subject.keyset = Keyset { receipt_key: receipt_key.public() }.digest().0;
-    subject
+    subject.endorsed_by(&config.endorsement_file)
 }
 
 fn no_proxies(config: &WorkerConfig, checked: &Checked) -> WorkerFault {

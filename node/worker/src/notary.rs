@@ -82,7 +82,8 @@ impl Notary {
         Keyset { receipt_key: self.key.public() }
     }
 
-    /// Has the TEE vouch for this worker over a client's nonce. One at a time.
+    /// Has the TEE vouch for this worker over a client's nonce, with the owner's endorsement where
+    /// the client reads it. One at a time.
     ///
     /// # Errors
     /// The text is for the client.
@@ -90,6 +91,7 @@ impl Notary {
         self: Arc<Self>,
         model: ModelName,
         nonce: [u8; 32],
+        endorsed: bool,
     ) -> Result<Vec<u8>, String> {
         let busy = "the worker makes many reports already, try again later";
         let _waiting = self.waiting.try_acquire().map_err(|_| busy.to_owned())?;
@@ -104,7 +106,8 @@ impl Notary {
             model_name: model.as_str().to_owned(),
         };
         let witness = self.witness.clone();
-        let made = tokio::task::spawn_blocking(move || witness.report(&subject, nonce)).await;
+        let report = move || witness.report(&subject, nonce, endorsed);
+        let made = tokio::task::spawn_blocking(report).await;
         tokio::time::sleep_until(began + REPORT_PAUSE).await;
         let failed = "the worker's TEE gave no evidence".to_owned();
         match made {

@@ -387,7 +387,9 @@ impl State {
                 self.running.remove(&(conn, request));
             }
             Some(Incoming::ChangeModel { query, model }) => self.change_model(conn, query, &model),
-            Some(Incoming::Report { query, nonce }) => self.make_report(conn, query, nonce),
+            Some(Incoming::Report { query, nonce, endorsed }) => {
+                self.make_report(conn, query, nonce, endorsed);
+            }
         }
     }
 
@@ -424,11 +426,11 @@ impl State {
         });
     }
 
-    fn make_report(&self, conn: ConnId, query: i64, nonce: [u8; 32]) {
+    fn make_report(&self, conn: ConnId, query: i64, nonce: [u8; 32], endorsed: bool) {
         let (notary, model) = (Arc::clone(&self.notary), self.identity.model.clone());
         let tell = self.tell.clone();
         tokio::spawn(async move {
-            let report = notary.report(model, nonce).await;
+            let report = notary.report(model, nonce, endorsed).await;
             // The loop may have ended first.
             let _ = tell.send(Told::Reported(Reported { conn, query, report }));
         });

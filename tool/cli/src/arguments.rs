@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::books::BooksCommand;
 use crate::money::arguments::{ChainCommand, ChannelCommand, RootCommand, WalletCommand};
-use crate::proof::{ReceiptCommand, VerifyOptions};
+use crate::proof::{EndorsementCommand, ReceiptCommand, VerifyOptions};
 
 /// Cocoon: private AI from a network of attested machines, paid by the token.
 ///
@@ -39,6 +39,16 @@ Try it for free, on a chain of your own:
   cocoon wallet history
 
 With real coins say --chain mainnet, and fund the wallet: cocoon wallet receive --chain mainnet";
+
+const ENDORSEMENT_EXAMPLES: &str = "\
+The claim `site` of cocoon verify names the platform and the id of each machine. The owner signs
+both together; the node shows the file (endorsement_file in its settings); whoever verifies names
+the owner's key in a policy (owners).
+
+  cocoon endorsement key owner.key             the owner's key; prints its public half
+  cocoon endorsement sign --key owner.key --platform intel_ppid:6a.. --id EQ.. --root EQ.. \\
+      --out worker.endorsement
+  cocoon endorsement show worker.endorsement   what it says, and whether it counts";
 
 const CHANNEL_EXAMPLES: &str = "\
 ADDRESS is a contract, or the proxy contract it belongs to. Every command says what it costs and
@@ -77,6 +87,9 @@ pub(crate) enum Command {
     /// Receipts: what a worker's TEE signed about an answer.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Endorsements: an owner's signature that a machine speaks for its contract or worker.
+    #[command(subcommand, after_help = ENDORSEMENT_EXAMPLES)]
+    Endorsement(EndorsementCommand),
     /// Run the client node: an OpenAI-compatible API in front of the network.
     Gateway(GatewayOptions),
     /// Run a proxy: between clients and workers, keeper of the books.

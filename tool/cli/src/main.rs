@@ -37,6 +37,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Doctor(options) => doctor::run(&options),
         Command::Verify(options) => proof::verify(&options),
         Command::Receipt(command) => proof::receipt(&command),
+        Command::Endorsement(command) => proof::endorsement(&command),
         Command::Gateway(options) => roles::gateway(&options),
         Command::Proxy(options) => roles::proxy(&options),
         Command::Worker(options) => roles::worker(&options),

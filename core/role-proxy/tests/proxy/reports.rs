@@ -3,7 +3,9 @@
 
 use cocoon_units::RequestId;
 use cocoon_wire::client;
-use cocoon_wire::cocoon::{self, GetReport, ListWorkers, OnlyWorkers, Receipt, Report, Workers};
+use cocoon_wire::cocoon::{
+    self, GetEndorsedReport, GetReport, ListWorkers, OnlyWorkers, Receipt, Report, Workers,
+};
 use cocoon_wire::tl::{self, Blob, Extensions};
 
 use crate::stage::{Got, Stage, head, last, request};
@@ -91,6 +93,36 @@ fn a_report_is_asked_of_the_worker_named_and_answered_to_the_client_that_asked()
     let asked = stage.ask(conn, &GetReport { worker: handle, nonce: [6; 32] });
     stage.close(worker);
     assert!(matches!(stage.all(conn).pop(), Some(Got::Failed(to, ..)) if to == asked));
+}
+
+#[test]
+fn an_endorsed_report_is_asked_only_of_workers_that_know_it_for_clients_that_do() {
+    let mut stage = Stage::new();
+    let both = ALL.with(cocoon::ENDORSEMENTS);
+    let old = stage.worker_with(29, 4, 1, 1_000, ALL);
+    let new = stage.worker_with(30, 4, 1, 1_000, both);
+    let conn = stage.client_with(20, 4, both);
+    let asked = |stage: &mut Stage, worker: cocoon_role_proxy::ConnId| {
+        let nonce = [5; 32];
+        stage.ask(conn, &GetEndorsedReport { worker: worker.0.cast_signed(), nonce });
+        match stage.all(worker).pop() {
+            Some(Got::Asked(_, data)) => data,
+            other => panic!("{other:?} instead of a question"),
+        }
+    };
+    let data = asked(&mut stage, new);
+    let get: GetEndorsedReport = tl::decode(&data).unwrap();
+    assert_eq!(get, GetEndorsedReport { worker: 0, nonce: [5; 32] });
+    // Whoever does not know the form sees the old one, from either side.
+    let data = asked(&mut stage, old);
+    let get: GetReport = tl::decode(&data).unwrap();
+    assert_eq!(get, GetReport { worker: 0, nonce: [5; 32] });
+    let client = stage.client_with(21, 4, ALL);
+    stage.ask(client, &GetReport { worker: new.0.cast_signed(), nonce: [6; 32] });
+    let Some(Got::Asked(_, data)) = stage.all(new).pop() else { panic!("not asked") };
+    assert!(tl::decode::<GetReport>(&data).is_ok());
+    stage.ask(client, &GetEndorsedReport { worker: new.0.cast_signed(), nonce: [6; 32] });
+    assert!(matches!(stage.all(client).pop(), Some(Got::Failed(..))));
 }
 
 #[test]

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use cocoon_attest::{ClaimKind, Digest32, Finding};
+use cocoon_attest::{ClaimKind, Digest32, Endorsement, Finding, NamedOwner, Policy};
+use cocoon_evidence::sim::{DevPki, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::{Admit, Presence, Transport};
 use cocoon_host::{ChannelRole, Stop};
 use cocoon_link::{Entry, Event};
 use cocoon_units::Secret;
-use cocoon_wire::cocoon::{self, ATTESTED_CHANNEL, CancelQuery};
+use cocoon_wire::cocoon::{self, ATTESTED_CHANNEL, CancelQuery, ENDORSEMENTS};
 use cocoon_wire::tl::encode;
+use ed25519_dalek::SigningKey;
 
 use crate::party::{Node, World, introduce, introduced, subject};
 
@@ -51,6 +53,52 @@ async fn both_sides_show_fresh_evidence_before_the_first_request() {
     assert_eq!(*of_worker.verdict.finding(ClaimKind::Gpu), Finding::Holds);
     assert_eq!(*of_proxy.verdict.finding(ClaimKind::Gpu), Finding::NotClaimed);
     assert_eq!(*of_worker.verdict.finding(ClaimKind::Site), Finding::NotClaimed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owners_endorsement_is_shown_to_peers_that_announce_to_read_it() {
+    let world = World::new();
+    let now_s = cocoon_host::clock::now_ms() / 1_000;
+    let pki = DevPki::load_or_generate(&world.roots(), now_s).unwrap();
+    let form = SimulatedPlatformForm { number: 2, ..SimulatedPlatformForm::default() };
+    let machine = SimulatedPlatform::boot(Arc::new(pki), form).unwrap();
+    let owner = SigningKey::from_bytes(&[9; 32]);
+    let endorsement = Endorsement {
+        owner: Digest32::ZERO,
+        network_id: -3,
+        root_contract: Digest32::from([5; 32]),
+        id: Digest32::from([ChannelRole::Worker.byte(); 32]),
+        platform: machine.platform_id(),
+        not_after_s: now_s + 600,
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), endorsement.sign(&owner).to_text()).unwrap();
+    for reads in [true, false] {
+        let (mut proxy, mut worker) = (Node::new(), Node::new());
+        let listener = proxy.listen(world.proxy()).await;
+        worker.dial(world.endorsed_worker(file.path()), listener.address());
+        let to_worker = proxy.opened().await;
+        introduce(&worker.opened().await);
+        let (id, _) = proxy.query().await;
+        let mut introduced = introduced();
+        if reads {
+            cocoon::announce(&mut introduced, ENDORSEMENTS);
+        }
+        to_worker.answer(id, introduced).unwrap();
+        let of_worker = proxy.attested().await;
+        assert!(of_worker.is_fresh());
+        let bundle = of_worker.bundle.as_ref().unwrap();
+        assert_eq!(bundle.evidence.endorsement.is_some(), reads);
+        // A reader that names the owner has the id tied to the machine.
+        let named = NamedOwner {
+            key: Digest32::from(owner.verifying_key().to_bytes()),
+            site: "Example Owner".to_owned(),
+            owner_id: None,
+        };
+        let policy = Policy { owners: vec![named], ..bundle.policy.clone() };
+        let wanted = if reads { Finding::Holds } else { Finding::NotClaimed };
+        assert_eq!(*bundle.verify_by(&policy).finding(ClaimKind::Site), wanted);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

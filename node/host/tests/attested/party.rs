@@ -1,7 +1,7 @@
 //! Nodes of these tests: a loop that is driven by hand, with a deadline for every wait.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cocoon_evidence::sim::DevPki;
@@ -75,6 +75,13 @@ impl World {
         let presence = self.presence(WORKER_SEED, &self.evidence("worker", 2, true));
         let subject = subject(ChannelRole::Worker);
         subject.model.set("model@commit:root");
+        presence.speaking_for(subject).unwrap().route(&Transport::Direct, 8)
+    }
+
+    /// An honest worker that shows this endorsement.
+    pub(crate) fn endorsed_worker(&self, file: &Path) -> Route {
+        let presence = self.presence(WORKER_SEED, &self.evidence("worker", 2, true));
+        let subject = subject(ChannelRole::Worker).endorsed_by(file).unwrap();
         presence.speaking_for(subject).unwrap().route(&Transport::Direct, 8)
     }
 

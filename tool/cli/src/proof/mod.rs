@@ -1,12 +1,15 @@
-//! `cocoon verify` and `cocoon receipt`: proof, not promises.
+//! `cocoon verify`, `cocoon receipt`, `cocoon endorsement`: proof, not promises.
 
 mod date;
+mod endorsement;
 mod options;
 mod receipt;
 mod show;
 mod trust;
 mod verify;
 
+pub(crate) use endorsement::EndorsementCommand;
+pub(crate) use endorsement::run as endorsement;
 pub(crate) use options::{ReceiptCommand, VerifyOptions};
 pub(crate) use receipt::run as receipt;
 pub(crate) use verify::run as verify;

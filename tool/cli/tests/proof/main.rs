@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attested;
 mod demands;
+mod endorsed;
+mod keyed;
 mod logs;
+mod lying;
 mod site;
 
 use cocoon_evidence::sim::Misbehave;
