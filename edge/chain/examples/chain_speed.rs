@@ -116,7 +116,7 @@ fn idle_blocks(patience: Duration) -> Result<(), Box<dyn Error>> {
 /// An account read through a lite server: three questions over a socket and all proofs checked.
 async fn proofs(patience: Duration) -> Result<(), Box<dyn Error>> {
     let genesis = Genesis::new([1; 32], 1_760_000_000_000);
-    let node = NodeConfig { genesis, directory: None, beat_ms: 0 };
+    let node = NodeConfig { genesis, directory: None, beat_ms: 0, repair: false };
     let any = "127.0.0.1:0".parse()?;
     let serving = Serving::start(&ServeConfig { node, http: any, lite: Some(any) }).await?;
     for number in 0..SENDERS {

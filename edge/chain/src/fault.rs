@@ -68,13 +68,30 @@ pub enum NodeFault {
         #[source]
         source: std::io::Error,
     },
-    /// The directory holds a chain, but no snapshot of it can be read: move the directory away to
-    /// begin anew, or restore a copy.
-    #[error("no usable snapshot in {path}: {reason}")]
+    /// A snapshot of the chain is damaged: do what `way_on` says.
+    #[error("{path} is damaged: {reason}; {way_on}")]
     Damaged {
-        /// The directory.
+        /// The snapshot.
         path: PathBuf,
-        /// Why the newest one is unusable.
+        /// What is wrong with it.
+        reason: String,
+        /// What can be done.
+        way_on: &'static str,
+    },
+    /// The log of the chain is damaged, and not by a torn last write: start with
+    /// [`NodeConfig::repair`](crate::NodeConfig::repair) to go on from the block before the damage.
+    #[error(
+        "{path} is damaged at byte {byte}, after {records} good records: {reason}; \
+         keep a copy of the directory, then start with repair to go on from the last good record"
+    )]
+    DamagedLog {
+        /// The log.
+        path: PathBuf,
+        /// Where the damaged record begins.
+        byte: u64,
+        /// Good records before it.
+        records: u64,
+        /// What is wrong with it.
         reason: String,
     },
     /// An address could not be listened on: choose another.

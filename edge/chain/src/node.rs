@@ -31,13 +31,21 @@ pub struct NodeConfig {
     /// Time between two blocks, milliseconds; 0 means that blocks come only by hand
     /// ([`LocalNode::tick`], [`LocalNode::advance`]).
     pub beat_ms: u64,
+    /// Goes on from the last good record of a damaged directory, which forgets what lies behind it.
+    /// Damaged files are kept beside, with `.damaged` behind their names.
+    pub repair: bool,
 }
 
 impl NodeConfig {
     /// A chain in memory with a block every 0.4 s, born now.
     #[must_use]
     pub fn in_memory(seed: [u8; 32]) -> Self {
-        Self { genesis: Genesis::new(seed, wall_clock_ms()), directory: None, beat_ms: BEAT_MS }
+        Self {
+            genesis: Genesis::new(seed, wall_clock_ms()),
+            directory: None,
+            beat_ms: BEAT_MS,
+            repair: false,
+        }
     }
 }
 
@@ -79,7 +87,7 @@ impl LocalNode {
     pub fn open(config: &NodeConfig) -> Result<Self, NodeFault> {
         let (store, chain) = match &config.directory {
             Some(directory) => {
-                let (store, chain) = Store::open(directory, &config.genesis)?;
+                let (store, chain) = Store::open(directory, &config.genesis, config.repair)?;
                 (Some(store), chain)
             }
             None => (None, LocalChain::new(&config.genesis)?),
@@ -101,8 +109,9 @@ impl LocalNode {
     /// Applies one input and writes it down.
     ///
     /// # Errors
-    /// [`NodeFault`] when the machine or the disk failed: stop the chain. A refusal is
-    /// `Ok(Err(_))`.
+    /// [`NodeFault::File`] when it could not be written down: nothing more is applied until it can
+    /// be, and it may have been applied. Another [`NodeFault`] when the machine failed: stop the
+    /// chain. A refusal is `Ok(Err(_))`.
     pub fn apply(&self, input: &Input) -> Result<Result<Outcome, Refusal>, NodeFault> {
         self.shared.apply(input)
     }
@@ -250,13 +259,20 @@ impl Shared {
 
     fn apply(&self, input: &Input) -> Result<Result<Outcome, Refusal>, NodeFault> {
         let Machine { chain, store } = &mut *self.lock();
+        if let Some(store) = store {
+            // While the disk is full the chain is one input ahead of it, never two.
+            store.settle()?;
+        }
         let outcome = chain.apply(input)?;
         // What changed nothing need not be written down.
         let is_change = !matches!(outcome, Err(_) | Ok(Outcome::Idle));
         if let (true, Some(store)) = (is_change, store) {
             store.append(input)?;
             if store.is_snapshot_due() {
-                store.snapshot(chain)?;
+                // The log holds everything: it only grows until there is room for a snapshot.
+                if let Err(fault) = store.snapshot(chain) {
+                    tracing::warn!(error = &fault as &dyn std::error::Error, "no snapshot");
+                }
             }
         }
         if let Ok(Outcome::Sealed(sealed)) = &outcome {
@@ -271,6 +287,7 @@ async fn beat(shared: std::sync::Weak<Shared>, period: Duration) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // A chain whose clock was made to jump goes on from there.
     let mut ahead_ms = 0_u64;
+    let mut waits = false;
     loop {
         interval.tick().await;
         let Some(shared) = shared.upgrade() else { return };
@@ -278,9 +295,20 @@ async fn beat(shared: std::sync::Weak<Shared>, period: Duration) {
         let wall_ms = wall_clock_ms();
         ahead_ms = ahead_ms.max(last_ms.saturating_sub(wall_ms));
         let now_ms = wall_ms.saturating_add(ahead_ms).max(last_ms);
-        if let Err(fault) = shared.apply(&Input::Tick { now_ms }) {
-            tracing::error!(error = &fault as &dyn std::error::Error, "the local chain stops");
-            return;
+        let struck = shared.apply(&Input::Tick { now_ms });
+        let error = struck.as_ref().err().map(|fault| fault as &dyn std::error::Error);
+        match &struck {
+            Ok(_) => waits = false,
+            // A disk that is full has room again some day.
+            Err(NodeFault::File { .. }) if waits => {}
+            Err(NodeFault::File { .. }) => {
+                tracing::error!(error, "the local chain stands still until it can write");
+                waits = true;
+            }
+            Err(_) => {
+                tracing::error!(error, "the local chain stops");
+                return;
+            }
         }
     }
 }

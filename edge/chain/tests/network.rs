@@ -22,7 +22,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A chain whose blocks come by hand.
 fn by_hand() -> NodeConfig {
-    NodeConfig { genesis: Genesis::new([5; 32], 1_760_000_000_000), directory: None, beat_ms: 0 }
+    NodeConfig {
+        genesis: Genesis::new([5; 32], 1_760_000_000_000),
+        directory: None,
+        beat_ms: 0,
+        repair: false,
+    }
 }
 
 async fn serving(node: NodeConfig) -> Serving {
@@ -262,4 +267,105 @@ async fn a_directory_keeps_the_chain() {
 
     std::fs::write(directory.path().join("chain-2.snapshot"), b"nonsense").unwrap();
     assert!(matches!(LocalNode::open(&config), Err(NodeFault::Damaged { .. })));
+}
+
+/// A chain in a directory with three records in its log; its states after none, one, … of them.
+fn kept(directory: &std::path::Path) -> (NodeConfig, Vec<Vec<u8>>) {
+    let config = NodeConfig { directory: Some(directory.to_owned()), ..by_hand() };
+    let node = LocalNode::open(&config).unwrap();
+    deploy(&node, 1);
+    node.save().unwrap();
+    let shot = |node: &LocalNode| node.read(|chain| chain.snapshot().unwrap());
+    let mut states = vec![shot(&node)];
+    for _ in 0..3 {
+        node.faucet(address(3), Nanoton(TON)).unwrap().unwrap();
+        states.push(shot(&node));
+    }
+    (config, states)
+}
+
+#[tokio::test]
+async fn a_log_torn_anywhere_comes_back_to_its_last_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, states) = kept(directory.path());
+    let log = directory.path().join("chain-2.log");
+    let whole = std::fs::read(&log).unwrap();
+    let record = whole.len() / 3;
+    for len in 0..whole.len() {
+        std::fs::write(&log, &whole[..len]).unwrap();
+        let node = LocalNode::open(&config).unwrap();
+        let state = node.read(|chain| chain.snapshot().unwrap());
+        assert_eq!(state, states[len / record], "torn at byte {len}");
+        // What is written next stands behind the last whole record.
+        node.advance(400).unwrap();
+        let after = node.read(|chain| chain.snapshot().unwrap());
+        drop(node);
+        let node = LocalNode::open(&config).unwrap();
+        assert_eq!(node.read(|chain| chain.snapshot().unwrap()), after, "torn at byte {len}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_refused_and_repaired_on_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, states) = kept(directory.path());
+    let log = directory.path().join("chain-2.log");
+    let whole = std::fs::read(&log).unwrap();
+    let record = whole.len() / 3;
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x40;
+        std::fs::write(&log, &bytes).unwrap();
+        let good = at / record;
+        if good == 2 {
+            // Nothing stands behind the last record: it may as well be a write cut short.
+            let node = LocalNode::open(&config).unwrap();
+            assert_eq!(node.read(|chain| chain.snapshot().unwrap()), states[2], "byte {at}");
+            continue;
+        }
+        let Err(fault) = LocalNode::open(&config) else { panic!("byte {at} is not noticed") };
+        let NodeFault::DamagedLog { byte, records, .. } = &fault else { panic!("{fault}") };
+        assert_eq!((*byte, *records), ((good * record) as u64, good as u64), "byte {at}");
+        assert_eq!(std::fs::read(&log).unwrap(), bytes, "a refusal changes nothing");
+        let text = fault.to_string();
+        assert!(text.contains("start with repair"), "{text}");
+
+        let repairing = NodeConfig { repair: true, ..config.clone() };
+        let node = LocalNode::open(&repairing).unwrap();
+        assert_eq!(node.read(|chain| chain.snapshot().unwrap()), states[good], "byte {at}");
+        drop(node);
+        let aside = directory.path().join("chain-2.log.damaged");
+        assert_eq!(std::fs::read(&aside).unwrap(), bytes, "the damaged file is kept");
+        let node = LocalNode::open(&config).unwrap();
+        assert_eq!(node.read(|chain| chain.snapshot().unwrap()), states[good], "byte {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_refused_wherever_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, states) = kept(directory.path());
+    let snapshot = directory.path().join("chain-2.snapshot");
+    let whole = std::fs::read(&snapshot).unwrap();
+    // Every byte counts; a few hundred of them are enough.
+    for at in (0..whole.len()).step_by(whole.len() / 200 + 1) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x01;
+        std::fs::write(&snapshot, &bytes).unwrap();
+        let Err(fault) = LocalNode::open(&config) else { panic!("byte {at} is not noticed") };
+        assert!(matches!(fault, NodeFault::Damaged { .. }), "byte {at}: {fault}");
+        assert!(fault.to_string().contains("chain-2.snapshot"), "{fault}");
+    }
+    // An older pair beside it: only on request, because the newer log cannot follow it.
+    std::fs::write(directory.path().join("chain-1.snapshot"), &whole).unwrap();
+    std::fs::write(&snapshot, &whole[..whole.len() / 2]).unwrap();
+    let Err(fault) = LocalNode::open(&config) else { panic!("half a snapshot is not noticed") };
+    assert!(fault.to_string().contains("start with repair"), "{fault}");
+    let repairing = NodeConfig { repair: true, ..config.clone() };
+    let node = LocalNode::open(&repairing).unwrap();
+    assert_eq!(node.read(|chain| chain.snapshot().unwrap()), states[0]);
+    drop(node);
+    assert!(directory.path().join("chain-2.snapshot.damaged").exists());
+    assert!(directory.path().join("chain-2.log.damaged").exists());
+    assert!(LocalNode::open(&config).is_ok());
 }

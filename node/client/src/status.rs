@@ -44,6 +44,7 @@ pub(crate) fn sections(state: &State) -> Vec<(String, String)> {
                 "requests_running": state.requests.len(),
                 "connections_ended_by_us": state.counts.faults,
                 "receipts_kept": state.receipts.len(),
+                "reports_kept": state.receipts.reports(),
                 "receipts_refused": state.requests.receipts_refused,
             }),
         ),

@@ -359,7 +359,7 @@ impl State {
     fn keep_receipts(&mut self, after: &mut After) {
         for received in self.requests.take_received() {
             let key = received.receipt.receipt.receipt_key;
-            self.receipts.keep(received.receipt);
+            self.receipts.keep(&received.receipt);
             let known = self.receipts.has_report(key) || self.vouching.contains(&key);
             if !known && self.vouching.len() < VOUCHING_MAX {
                 self.vouching.push(key);
@@ -373,7 +373,7 @@ impl State {
     pub(crate) fn vouched(&mut self, key: Digest32, report: Option<Bundle>) {
         self.vouching.retain(|open| *open != key);
         if let Some(report) = report {
-            self.receipts.keep_report(key, report);
+            self.receipts.keep_report(key, &report);
         }
     }
 

@@ -91,7 +91,7 @@ fn proven(patience: Duration) -> Result<f64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let genesis = Genesis::new([1; 32], BEGIN_MS);
-        let node = NodeConfig { genesis, directory: None, beat_ms: 0 };
+        let node = NodeConfig { genesis, directory: None, beat_ms: 0, repair: false };
         let any = "127.0.0.1:0".parse()?;
         let serving = Serving::start(&ServeConfig { node, http: any, lite: Some(any) }).await?;
         for number in 0..ACCOUNTS {

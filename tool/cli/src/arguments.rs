@@ -375,6 +375,9 @@ pub(crate) struct ChainOptions {
     /// Milliseconds between two blocks.
     #[arg(long, value_name = "MS")]
     pub(crate) block_ms: Option<u64>,
+    /// Go on from the last good block of a damaged DIR; damaged files are kept beside.
+    #[arg(long, requires = "data_dir")]
+    pub(crate) repair: bool,
     #[command(flatten)]
     pub(crate) process: ProcessOptions,
 }

@@ -1,7 +1,7 @@
 //! `cocoon chain`: a local TON network.
 
 use anyhow::{Context as _, Result};
-use cocoon_chain::{NodeConfig, ServeConfig, Serving};
+use cocoon_chain::{NodeConfig, NodeFault, ServeConfig, Serving};
 use serde_json::json;
 use std::path::Path;
 
@@ -15,12 +15,13 @@ pub(crate) fn run(options: &ChainOptions) -> Result<()> {
     }
     let mut node = NodeConfig::in_memory([0; 32]);
     node.directory.clone_from(&options.data_dir);
+    node.repair = options.repair;
     if let Some(beat_ms) = options.block_ms {
         node.beat_ms = beat_ms;
     }
     let config = ServeConfig { node, http: options.http, lite: Some(options.lite) };
     run_node(&options.process, async |stop| {
-        let serving = Serving::start(&config).await?;
+        let serving = Serving::start(&config).await.map_err(explain)?;
         println!("local TON network, block every {} ms", config.node.beat_ms);
         println!("  toncenter API   http://{}/api/v2", serving.http);
         println!("  faucet          POST http://{}/faucet", serving.http);
@@ -37,6 +38,17 @@ pub(crate) fn run(options: &ChainOptions) -> Result<()> {
         serving.stop().await?;
         Ok(())
     })
+}
+
+/// How to ask for the repair that a fault speaks of.
+fn explain(fault: NodeFault) -> anyhow::Error {
+    let offers = match &fault {
+        NodeFault::DamagedLog { .. } => true,
+        NodeFault::Damaged { way_on, .. } => way_on.contains("repair"),
+        _ => false,
+    };
+    let fault = anyhow::Error::new(fault);
+    if offers { anyhow::anyhow!("{fault:#} (cocoon chain --repair)") } else { fault }
 }
 
 /// Says in the chain's directory where it listens, for `--chain DIR` and `--chain local`.

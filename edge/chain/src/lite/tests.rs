@@ -29,7 +29,8 @@ const POOR: Address = Address::new(0, [0x12; 32]);
 
 fn node() -> LocalNode {
     let genesis = Genesis::new([9; 32], 1_760_000_000_000);
-    let node = LocalNode::open(&NodeConfig { genesis, directory: None, beat_ms: 0 }).unwrap();
+    let node = LocalNode::open(&NodeConfig { genesis, directory: None, beat_ms: 0, repair: false })
+        .unwrap();
     for _ in 0..3 {
         node.faucet(RICH, Nanoton::TON).unwrap().unwrap();
         node.faucet(Address::new(0, [0x77; 32]), Nanoton::TON).unwrap().unwrap();
@@ -121,7 +122,9 @@ async fn a_liar_is_dropped_and_named_and_another_asked() {
 async fn another_network_is_found_out() {
     let mine = node();
     let genesis = Genesis::new([10; 32], 1_760_000_000_000);
-    let other = LocalNode::open(&NodeConfig { genesis, directory: None, beat_ms: 0 }).unwrap();
+    let other =
+        LocalNode::open(&NodeConfig { genesis, directory: None, beat_ms: 0, repair: false })
+            .unwrap();
     let server = liar(&other, 1, honest()).await;
     let chain = LiteServers::new(&config(&mine, vec![server]));
     let fault = chain.head().await.unwrap_err();

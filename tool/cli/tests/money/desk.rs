@@ -66,7 +66,7 @@ impl Desk {
             .build()
             .expect("runtime");
         let genesis = Genesis::new([7; 32], BEGIN_MS);
-        let node = NodeConfig { genesis, directory: None, beat_ms: 0 };
+        let node = NodeConfig { genesis, directory: None, beat_ms: 0, repair: false };
         let http = "127.0.0.1:0".parse().expect("address");
         let config = ServeConfig { node, http, lite: None };
         let serving = runtime.block_on(Serving::start(&config)).expect("chain");

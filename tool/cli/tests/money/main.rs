@@ -5,4 +5,5 @@ mod desk;
 mod help;
 mod mistakes;
 mod registry;
+mod torn;
 mod wallets;
