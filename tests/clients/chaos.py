@@ -175,7 +175,7 @@ class Ledger:
         uncertain = tally.hung_up + tally.late
         if misfortune.disturbs_delivery(misfortunes):
             uncertain += tally.failed
-        hard = ("kill", "freeze", "cut", "lossy", "files", "disk")
+        hard = ("kill", "freeze", "cut", "lossy", "files", "disk", *misfortune.LINK_KINDS)
         places = {each.place for each in misfortunes if each.kind in hard} - {"chain"}
         if "gateway" in places or any(place and place.startswith("proxy") for place in places):
             self.client_slack += TOKENS * (uncertain + tally.failed + USERS)
@@ -251,7 +251,7 @@ class Story:
     def __init__(self, options):
         self.options, self.began = options, time.monotonic()
         self.totals = dict.fromkeys(Tally.NAMES, 0)
-        self.struck, self.reasons = {}, {}
+        self.struck, self.reasons, self.most_mb = {}, {}, {}
         self.rounds = 0
 
     def add(self, tally, misfortunes):
@@ -262,6 +262,11 @@ class Story:
             self.struck[each.kind] = self.struck.get(each.kind, 0) + 1
         for reason, count in tally.reasons.items():
             self.reasons[reason] = self.reasons.get(reason, 0) + count
+
+    def sees(self, levels):
+        """Memory between the rounds, MB: a level that only the end would show may be chance."""
+        for name, (_, memory) in levels.items():
+            self.most_mb[name] = max(memory, self.most_mb.get(name, 0))
 
     def lines(self, net, books, levels, sheet):
         minutes = (time.monotonic() - self.began) / 60
@@ -274,6 +279,10 @@ class Story:
             f"chaos: {counted}",
             "chaos: " + ", ".join(f"{name} {count}" for name, count in self.totals.items()),
             f"chaos: books {books}",
+            "chaos: through the relay " + ", ".join(
+                f"{name} {count}" for name, count in net.relay.orders("count").items()),
+            "chaos: most MB " + ", ".join(
+                f"{name} {memory:.0f}" for name, memory in sorted(self.most_mb.items())),
             "chaos: descriptors and MB, after the first round and at the end: " + ", ".join(
                 f"{name} {begin[name][0]} {begin[name][1]:.0f} > {files} {memory:.0f}"
                 for name, (files, memory) in sorted(end.items())),
@@ -352,14 +361,19 @@ def level_returns(net, begin):
 def play(options, directory):
     story = Story(options)
     price = PRICE if options.ground == "chain" else None
-    with fleet.Fleet(directory, clocks=True, price=price) as net:
+    with fleet.Fleet(directory, clocks=True, price=price, seed=f"{options.seed}") as net:
         try:
             net.start()
             ledger = Ledger(net)
             began, number, begin = time.monotonic(), options.first, None
             while time.monotonic() - began < options.minutes * 60 and number < options.last:
                 play_round(net, ledger, options.seed, number, story)
-                begin = begin or levels(net)
+                now = levels(net)
+                story.sees(now)
+                if number % 20 == 0:
+                    print("   MB: " + ", ".join(f"{name} {memory:.0f}"
+                                                for name, (_, memory) in sorted(now.items())), flush=True)
+                begin = begin or now
                 number += 1
             end = level_returns(net, begin)
             books = net.books()

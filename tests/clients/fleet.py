@@ -21,6 +21,7 @@ import time
 
 import drive
 import founding
+import relay
 from drive import Failed, check, until
 
 INSIDE = "COCOON_FLEET_INSIDE"
@@ -98,6 +99,8 @@ class Node:
         self.down_on_purpose = True
         if apart():
             self.address = f"10.77.0.{10 + number}"
+            self.relayed = f"10.77.0.{110 + number}"
+            run("ip", "addr", "add", f"{self.relayed}/24", "dev", "hub")
             self._make_place(number, CHAIN_DISK_MB if role == "chain" else DISK_MB)
         else:
             self.address = "127.0.0.1"
@@ -263,9 +266,9 @@ class Node:
 
 class Fleet:
     """Gateway, proxies, workers, and the mock model server behind them; with a `price` (nanoTON for
-    a token) the chain below them, too."""
+    a token) the chain below them, too; with a `seed` every connection between nodes passes a relay."""
 
-    def __init__(self, directory, proxies=2, workers=2, clocks=False, mock=(), price=None):
+    def __init__(self, directory, proxies=2, workers=2, clocks=False, mock=(), price=None, seed=None):
         self.directory, self.clocks, self.price = directory, clocks, price
         self.starter = concurrent.futures.ThreadPoolExecutor(1)
         self.network = os.path.join(directory, "network")
@@ -288,14 +291,31 @@ class Fleet:
             for at in range(workers)
         ]
         self.nodes = [*self.proxies, *self.workers, self.gateway]
-        self.chain = None
-        places = [(proxy.at("workers"), proxy.at("clients")) for proxy in self.proxies]
+        self.chain = None if price is None else Node(self, 5, "chain", "chain", ["http", "lite"], None)
+        if self.chain:
+            self.nodes.insert(0, self.chain)
+        self.relay = relay.Relay(seed, os.path.join(directory, "relay.log"), drive.with_parent) if seed else None
+        places = [(self.reached(proxy, "workers", "workers"), self.reached(proxy, "clients", "gateway"))
+                  for proxy in self.proxies]  # fmt: skip
+        self.chain_at = self.chain and self.reached(self.chain, "http", "everybody")
         if price is None:
             self.register(places)
         else:
-            self.chain = Node(self, 5, "chain", "chain", ["http", "lite"], None)
-            self.nodes.insert(0, self.chain)
             founding.found(self, places)
+
+    def reached(self, node, port, by):
+        """Where others reach a port of a node: by the relay, if there is one. Where all nodes share an
+        address, callers are known only as those who use the port (`by`)."""
+        if not self.relay:
+            return node.at(port)
+        names, sources = {}, {}
+        if apart():
+            # Through the relay everybody still comes from an address of an own.
+            names = {other.address: other.name for other in self.nodes}
+            sources = {other.name: other.relayed for other in self.nodes}
+        answer = self.relay.orders("front", name=node.name, host=node.address, port=node.ports[port],
+                                   listen=self.host, names=names, **{"from": sources, "else": by})  # fmt: skip
+        return f"{self.host}:{answer['port']}"
 
     def _write_configurations(self, workers):
         options = ["--engine", self.mock.url, "--workers", str(workers)]
@@ -330,7 +350,7 @@ class Fleet:
 
     def _on_chain(self, prefix=""):
         """Where the chain is, for a node."""
-        return {f"{prefix}chain.url": f"http://{self.chain.at('http')}"} if self.chain else {}
+        return {f"{prefix}chain.url": f"http://{self.chain_at}"} if self.chain else {}
 
     def _gateway(self, node):
         money = {"network.money.deposit": founding.DEPOSIT} if self.chain else {}
@@ -434,6 +454,8 @@ class Fleet:
             if apart():
                 subprocess.run(["umount", "-l", node.data_dir], capture_output=True, check=False)
         self.mock.end()
+        if self.relay:
+            self.relay.end()
         if apart():
             subprocess.run(["ip", "link", "del", "hub"], capture_output=True, check=False)
 

@@ -15,6 +15,8 @@ CLOCK_KINDS = {"clock": 4.0}
 CROWD_KINDS = {"flood": 1.5, "half_open": 3.0, "slow_readers": 3.0}
 # What only a chain does to those who stand on it.
 CHAIN_KINDS = {"stands_still": 5.0, "late_blocks": 5.0, "lost_messages": 3.0}
+# What a relay does to the connections of a node, where there is one.
+LINK_KINDS = {"slow_links": 4.0, "stalled_links": 4.0, "reset_links": 0.1, "half_open_links": 2.0}
 # The mock is no part of the network, yet it can stand still.
 MODEL_KINDS = {"model_stalls": 2.0}
 
@@ -33,7 +35,7 @@ class Misfortune:
 
 def kinds(with_chain=False):
     """What can be done to a network on this machine."""
-    able = {**NODE_KINDS, **CROWD_KINDS, **MODEL_KINDS}
+    able = {**NODE_KINDS, **CROWD_KINDS, **MODEL_KINDS, **LINK_KINDS}
     if with_chain:
         able.update(CHAIN_KINDS)
     if fleet.apart():
@@ -47,9 +49,9 @@ def missing():
     """What cannot be done here, and why."""
     why = []
     if not fleet.apart():
-        why.append("no cut links, no loss, no full disks (needs root and iproute2)")
+        why.append("no cut links, no full disks (needs root and iproute2)")
     elif not fleet.has_netem():
-        why.append("no netem in this kernel: loss comes from short cuts and a narrow token bucket")
+        why.append("no netem in this kernel: latency and loss come from a relay between the nodes")
     if not fleet.faketime():
         why.append("no clock steps (needs libfaketime)")
     return why
@@ -167,6 +169,42 @@ class Player:
             time.sleep(0.02 + each.amount * 0.05)
             node.cut(False)
         node.shape()
+
+    def _slow_links(self, _, each):
+        """A long way, little bandwidth, and the stalls that lost packets are seen as."""
+        weather = {"delay_ms": 5 + int(each.amount * 80), "jitter_ms": int(each.amount * 80),
+                   "loss": 0.01 + each.amount * 0.05, "bytes_per_s": 20_000 + int(each.amount * 200_000)}  # fmt: skip
+        self._weather(each, weather)
+
+    def _stalled_links(self, _, each):
+        self._weather(each, {"silent": True})
+
+    def _weather(self, each, weather):
+        relay, number = self.net.relay, id(each)
+        for place in self._links_of(each):
+            relay.orders("rule", id=f"{number} {place}", place=place, weather=weather)
+        time.sleep(each.lasts_s)
+        for place in self._links_of(each):
+            relay.orders("lift", id=f"{number} {place}")
+
+    def _reset_links(self, _, each):
+        for place in self._links_of(each):
+            self.net.relay.orders("reset", place=place)
+
+    def _half_open_links(self, _, each):
+        """One end of each connection is told; the other hears of it late, or has to find out."""
+        for place in self._links_of(each):
+            self.net.relay.orders("halve", place=place)
+        time.sleep(each.lasts_s)
+        if each.amount < 0.5:
+            self._reset_links(None, each)
+
+    def _links_of(self, each):
+        """How the relay calls the links of a node; where all nodes share an address it knows callers
+        only by what they call."""
+        if fleet.apart() or each.place.startswith(("proxy", "chain")):
+            return [each.place]
+        return ["gateway"] if each.place == "gateway" else ["workers"]
 
     def _disk(self, node, each):
         node.fill_disk(True)
