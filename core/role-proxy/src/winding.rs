@@ -6,8 +6,12 @@
 //!
 //! ```text
 //!  contract: Normal ──close──► Closing ──► every client: refund ──► every worker: last payout
-//!                                          ──► wait for the delay ──► complete ──► Closed
+//!                                          ──► wait for the delay ──► once more who was left
+//!                                          ──► complete ──► Closed
 //! ```
+//!
+//! Whoever could not be settled at first is tried once more at the end of the delay: a closed contract
+//! pays no worker any more, and messages may just have been lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +33,7 @@ use crate::settings::Identity;
 const STEP_VALUE: Nanoton = Nanoton(700_000_000);
 /// The same when a worker's contract has to be deployed with it.
 const DEPLOY_VALUE: Nanoton = Nanoton(1_000_000_000);
-/// How often a step is tried before the account is left to its owner.
+/// How often a step is tried in a round before the account is left.
 const TRIES_MAX: u32 = 3;
 
 /// An account as the hand sees it.
@@ -85,6 +89,9 @@ pub struct WindDown {
     identity: Identity,
     instance: Instance,
     rest: VecDeque<Party>,
+    /// Who is tried once more before the contract closes.
+    again: VecDeque<Party>,
+    is_last_round: bool,
     left: Vec<Address>,
     next: WindStep,
     tries: u32,
@@ -113,7 +120,8 @@ impl WindDown {
             rest.push_back(Party::Worker { owner, contract, tokens });
         }
         let next = WindStep::Look(instance.contract);
-        Ok(Self { identity, instance, rest, left: Vec::new(), next, tries: 0 })
+        let (again, left) = (VecDeque::new(), Vec::new());
+        Ok(Self { identity, instance, rest, again, is_last_round: false, left, next, tries: 0 })
     }
 
     /// The old contract.
@@ -125,7 +133,7 @@ impl WindDown {
     /// Accounts that are not settled yet.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        self.rest.len()
+        self.rest.len() + self.again.len()
     }
 
     /// What to do next.
@@ -177,6 +185,11 @@ impl WindDown {
                 self.tries = 0;
                 WindStep::Wait { until_s: u64::from(state.unlock_s) }
             }
+            (Phase::Closing, None) if !self.again.is_empty() => {
+                (self.tries, self.is_last_round) = (0, true);
+                self.rest = std::mem::take(&mut self.again);
+                WindStep::Look(self.rest.front().map_or(self.instance.contract, Party::contract))
+            }
             (Phase::Closing, None) => self.close(CloseKind::Complete, "complete close", query_id),
             (Phase::Closed, None) => self.finished(),
         }
@@ -216,8 +229,7 @@ impl WindDown {
         });
         let Some((kind, contract, tokens, deploys)) = order else { return self.next_party() };
         if self.tries >= TRIES_MAX {
-            self.left.push(contract);
-            return self.next_party();
+            return self.leaves();
         }
         self.tries += 1;
         match self.message(kind, contract, tokens, deploys, query_id) {
@@ -228,10 +240,7 @@ impl WindDown {
                 };
                 WindStep::Send { what, message: Box::new(message) }
             }
-            None => {
-                self.left.push(contract);
-                self.next_party()
-            }
+            None => self.leaves(),
         }
     }
 
@@ -255,14 +264,31 @@ impl WindDown {
         Some(message)
     }
 
+    /// The first party cannot be settled now.
+    fn leaves(&mut self) -> WindStep {
+        match self.rest.pop_front() {
+            Some(party) if !self.is_last_round => self.again.push_back(party),
+            Some(party) => self.left.push(party.contract()),
+            None => {}
+        }
+        self.next()
+    }
+
     fn next_party(&mut self) -> WindStep {
         self.rest.pop_front();
+        self.next()
+    }
+
+    fn next(&mut self) -> WindStep {
         self.tries = 0;
         let next = self.rest.front().map_or(self.instance.contract, Party::contract);
         WindStep::Look(next)
     }
 
     fn finished(&mut self) -> WindStep {
-        WindStep::Done { left: std::mem::take(&mut self.left) }
+        // Somebody else has closed the contract meanwhile.
+        let again = self.again.drain(..).map(|party| party.contract());
+        let left = std::mem::take(&mut self.left).into_iter().chain(again).collect();
+        WindStep::Done { left }
     }
 }

@@ -349,3 +349,42 @@ fn log_path(directory: &Path, generation: u64) -> PathBuf {
 fn at(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> NodeFault {
     move |source| NodeFault::File { doing, path: path.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    const BEGIN_MS: u64 = 1_760_000_000_000;
+
+    #[test]
+    fn what_had_no_room_is_written_before_anything_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let genesis = Genesis::new([5; 32], BEGIN_MS);
+        let (mut store, mut chain) = Store::open(directory.path(), &genesis, false).unwrap();
+        let path = log_path(directory.path(), 1);
+        let mut strikes = |store: &mut Store, after_ms| {
+            let input = Input::Tick { now_ms: BEGIN_MS + after_ms };
+            store.settle()?;
+            chain.apply(&input).unwrap().unwrap();
+            store.append(&input).map(|()| chain.snapshot().unwrap())
+        };
+        let first = strikes(&mut store, 400).unwrap();
+        // A file that takes nothing, and half a record that it took before that showed.
+        let writable = std::mem::replace(&mut store.log, File::open(&path).unwrap());
+        assert!(matches!(strikes(&mut store, 800), Err(NodeFault::File { .. })));
+        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
+        torn.write_all(store.owed.get(..7).unwrap()).unwrap();
+        for _ in 0..3 {
+            assert!(matches!(strikes(&mut store, 1_200), Err(NodeFault::File { .. })));
+        }
+        store.log = writable;
+        let last = strikes(&mut store, 1_200).unwrap();
+        drop(store);
+        let (_, again) = Store::open(directory.path(), &genesis, false).unwrap();
+        assert_eq!(again.snapshot().unwrap(), last);
+        let first = LocalChain::restore(&first).unwrap().master_head().id.seqno;
+        assert_eq!(again.master_head().id.seqno, first + 2, "one ahead of the disk, never two");
+    }
+}

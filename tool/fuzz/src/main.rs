@@ -1,5 +1,10 @@
 //! Builds the targets with coverage and runs them.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "the list of targets is an answer; what happens is told on standard error"
+)]
+
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use cocoon_fuzz::{TARGETS, Target, corpus, find};
@@ -84,7 +89,7 @@ fn wrap() -> ExitCode {
 /// Returns whether all targets held.
 fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.list {
-        TARGETS.iter().for_each(|target| eprintln!("{}", target.name));
+        TARGETS.iter().for_each(|target| println!("{}", target.name));
         return Ok(true);
     }
     let mut chosen = Vec::new();

@@ -1,7 +1,7 @@
 //! The chain: contracts as far as payments see them, blocks that may stall, messages that may get
 //! lost, and the hand of a proxy that sends and reads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cocoon_contract::address::{self, ProxyIdentity};
@@ -16,6 +16,7 @@ use crate::contracts::EPOCH_MS;
 use crate::liar::account;
 use crate::mutant::Mutant;
 use crate::plan::NodeId;
+use crate::pool::Contracts;
 use crate::world::{Event, FEE, PRICE, World};
 
 /// A client's first deposit.
@@ -23,7 +24,7 @@ pub(crate) const DEPOSIT: u64 = 6_000_000_000;
 /// A client's stake, the least that the network asks for: the part of its balance that stays when
 /// it withdraws, and what it may use between two charges.
 const STAKE: u64 = 1_000_000_000;
-/// A proxy's stake: what is paid to workers before clients are charged comes out of it.
+/// A proxy's stake, enough for everything that a world can lose.
 pub(crate) const PROXY_STAKE: u64 = 20_000_000_000;
 /// What a client pays in later.
 pub(crate) const TOP_UP: u64 = STAKE;
@@ -43,102 +44,6 @@ pub(crate) enum Message {
     Close { client: u8 },
     /// Anybody posts a charge that a proxy signed, or did not.
     Post { client: u8, body: Bytes },
-}
-
-/// A client's contract.
-#[derive(Clone, Debug)]
-pub(crate) struct ClientContract {
-    pub(crate) status: ClientStatus,
-    /// What it has, the stake included.
-    pub(crate) balance: u64,
-    pub(crate) stake: u64,
-    pub(crate) used: u64,
-    pub(crate) deposited: u64,
-    paid: u64,
-    pub(crate) refunded: u64,
-    /// When its refund may be forced, Unix seconds of the chain.
-    pub(crate) unlock_s: u64,
-    /// Whether its client took the rest without the proxy.
-    pub(crate) is_forced: bool,
-}
-
-impl ClientContract {
-    /// Whether a charge of this total can have an effect.
-    fn takes(&self, tokens: u64) -> bool {
-        self.status != ClientStatus::Closed && tokens >= self.used
-    }
-
-    /// The client asks for its money: what exceeds the stake leaves at once.
-    pub(crate) fn starts_to_close(&mut self, unlock_s: u64) {
-        self.status = ClientStatus::Closing;
-        let free = self.balance.saturating_sub(self.stake);
-        self.balance -= free;
-        self.refunded += free;
-        self.unlock_s = unlock_s;
-    }
-}
-
-/// A proxy's contract and those below it.
-#[derive(Clone, Debug)]
-pub(crate) struct Contracts {
-    last: Option<(u32, [u8; 32])>,
-    pub(crate) phase: Phase,
-    /// When its close may be completed, Unix seconds of the chain.
-    pub(crate) unlock_s: u64,
-    pub(crate) clients: BTreeMap<AccountId, ClientContract>,
-    /// Tokens that workers were paid for; a contract that is on chain has an entry.
-    pub(crate) workers: BTreeMap<AccountId, u64>,
-    pub(crate) closed_workers: BTreeSet<AccountId>,
-    /// Coins that went to workers, and to the owner when it closed.
-    workers_got: BTreeMap<AccountId, u64>,
-    pub(crate) owner_got: u64,
-    /// What of the owner's part went into forced refunds: workers had been paid for tokens that
-    /// these clients were never charged.
-    pub(crate) lent: u64,
-    /// Grows with every message.
-    pub(crate) last_lt: u64,
-}
-
-impl Default for Contracts {
-    fn default() -> Self {
-        Self {
-            last: None,
-            phase: Phase::Normal,
-            unlock_s: 0,
-            clients: BTreeMap::new(),
-            workers: BTreeMap::new(),
-            closed_workers: BTreeSet::new(),
-            workers_got: BTreeMap::new(),
-            owner_got: 0,
-            lent: 0,
-            last_lt: 0,
-        }
-    }
-}
-
-impl Contracts {
-    /// The owner's stake and earnings.
-    pub(crate) fn of_owner(&self) -> u64 {
-        let earned = self.workers.values().sum::<u64>() * (PRICE - FEE);
-        (PROXY_STAKE + earned).saturating_sub(self.lent)
-    }
-
-    /// A client takes what it has without the proxy.
-    pub(crate) fn force_refund(&mut self, id: AccountId) {
-        let free = self.coins().saturating_sub(self.of_owner());
-        let Some(client) = self.clients.get_mut(&id) else { return };
-        self.lent += client.balance.saturating_sub(free);
-        client.refunded += std::mem::take(&mut client.balance);
-        (client.status, client.is_forced) = (ClientStatus::Closed, true);
-    }
-
-    /// What the proxy contract holds, without what it keeps for its storage.
-    pub(crate) fn coins(&self) -> u64 {
-        let came = self.clients.values().map(|client| client.deposited).sum::<u64>() + PROXY_STAKE;
-        let refunded = self.clients.values().map(|client| client.refunded).sum::<u64>();
-        let paid = self.workers_got.values().sum::<u64>();
-        came.saturating_sub(refunded + paid + self.owner_got)
-    }
 }
 
 /// All contracts, and the weather.
@@ -284,6 +189,7 @@ impl World {
 
     /// A message is in a block.
     pub(crate) fn block(&mut self, p: u8, message: Message) {
+        self.look_for_spare(p);
         let mirrored = self.contracts.is_some().then(|| message.clone());
         let was_normal = self.is_normal(p, &message);
         if self.now_ms < self.chain.stalled_until_ms {
@@ -300,36 +206,19 @@ impl World {
             Message::Register { client, nonce } => {
                 let id = account(crate::client::owner(client));
                 let contracts = &mut self.chain.contracts[usize::from(p)];
-                contracts.clients.entry(id).or_insert(ClientContract {
-                    status: ClientStatus::Normal,
-                    balance: DEPOSIT,
-                    stake: STAKE,
-                    used: 0,
-                    deposited: DEPOSIT,
-                    paid: 0,
-                    refunded: 0,
-                    unlock_s: 0,
-                    is_forced: false,
-                });
+                contracts.open(id, STAKE, DEPOSIT);
                 self.client_fact(p, id);
                 self.fact(p, ChainFact::Registered { client: id, nonce });
             }
-            Message::TopUp { client } => self.change_client(p, client, |contract| {
-                if contract.status == ClientStatus::Normal {
-                    contract.balance += TOP_UP;
-                    contract.deposited += TOP_UP;
-                }
+            Message::TopUp { client } => self.change_client(p, client, |contracts, id| {
+                contracts.deposit(id, TOP_UP);
             }),
             Message::Close { client } => {
                 let keeps = self.mutant == Some(Mutant::CloseKeepsFree);
                 let now_s = (EPOCH_MS + self.now_ms) / 1_000;
                 let unlock_s = now_s + u64::from(self.root.network.params.client_delay_s);
-                self.change_client(p, client, |contract| {
-                    if contract.status == ClientStatus::Normal && keeps {
-                        (contract.status, contract.unlock_s) = (ClientStatus::Closing, unlock_s);
-                    } else if contract.status == ClientStatus::Normal {
-                        contract.starts_to_close(unlock_s);
-                    }
+                self.change_client(p, client, |contracts, id| {
+                    contracts.starts_to_close(id, unlock_s, keeps);
                 });
             }
             Message::Post { client, body } => self.post(p, client, &body),
@@ -353,10 +242,12 @@ impl World {
         self.chain.contracts[usize::from(p)].clients.contains_key(&id)
     }
 
-    fn change_client(&mut self, p: u8, client: u8, change: impl FnOnce(&mut ClientContract)) {
+    fn change_client(&mut self, p: u8, client: u8, change: impl FnOnce(&mut Contracts, AccountId)) {
         let id = account(crate::client::owner(client));
-        if let Some(contract) = self.chain.contracts[usize::from(p)].clients.get_mut(&id) {
-            change(contract);
+        let contracts = &mut self.chain.contracts[usize::from(p)];
+        if contracts.clients.contains_key(&id) {
+            change(contracts, id);
+            self.check_pool(p);
             self.client_fact(p, id);
         }
     }
@@ -408,7 +299,7 @@ impl World {
         let limit =
             self.proxies[usize::from(p)].shadow.client(id).map_or(0, |c| c.counters().max().0);
         let contract = self.chain.contracts[usize::from(p)].clients.get(&id);
-        if tokens > limit && contract.is_some_and(|contract| contract.takes(tokens)) {
+        if tokens > limit && contract.is_some_and(|contract| contract.takes(tokens, kind)) {
             let text = format!("proxy {p} charges {tokens}, on disk are {limit}");
             return self.fail("charged above the books", text);
         }
@@ -424,11 +315,17 @@ impl World {
         kind: PaymentKind,
     ) -> bool {
         let cumulative = self.mutant != Some(Mutant::ChargeNotCumulative);
-        let contract = self.chain.contracts[usize::from(p)].clients.get_mut(&id);
-        let Some(contract) = contract.filter(|contract| contract.takes(tokens)) else {
+        let forgets = self.mutant == Some(Mutant::ShortForgotten);
+        let contracts = &mut self.chain.contracts[usize::from(p)];
+        let Some(contract) = contracts.clients.get_mut(&id) else { return false };
+        if !contract.takes(tokens, kind) {
             return false;
-        };
-        let owed = if cumulative { tokens - contract.used } else { tokens };
+        }
+        let mut owed = if cumulative { tokens - contract.used } else { tokens };
+        if contract.status == ClientStatus::Closed {
+            // What an earlier refund fell short of pays no more tokens than it can.
+            owed = owed.min(contract.balance / PRICE);
+        }
         let pays = owed.saturating_mul(PRICE);
         if pays > contract.balance {
             let text = format!("{id:?} owes {pays}, has {}", contract.balance);
@@ -436,16 +333,25 @@ impl World {
             return false;
         }
         contract.balance -= pays;
-        (contract.used, contract.paid) = (tokens, contract.paid + pays);
+        contract.used = if cumulative { contract.used + owed } else { tokens };
+        contract.paid += pays;
         if kind == PaymentKind::ClientGrantRefund {
-            contract.refunded += contract.balance;
-            contract.balance = 0;
+            let all = contract.balance;
             contract.status = ClientStatus::Closed;
+            contracts.refund(id, all, forgets);
         }
+        self.check_pool(p);
         self.check_sheet(p, id);
         self.note(NodeId::Chain, "charges", tokens, pays);
         self.client_fact(p, id);
         true
+    }
+
+    /// The sheet of a proxy's contract closes.
+    pub(crate) fn check_pool(&mut self, p: u8) {
+        if let Err(text) = self.chain.contracts[usize::from(p)].check() {
+            self.fail("balance sheet of a proxy contract", format!("proxy {p}: {text}"));
+        }
     }
 
     /// A client contract's balance sheet closes.
@@ -468,25 +374,28 @@ impl World {
     ) -> bool {
         let cumulative = self.mutant != Some(Mutant::PayoutNotCumulative);
         let contracts = &mut self.chain.contracts[usize::from(p)];
-        let paid = contracts.workers.entry(worker).or_default();
+        let before = contracts.workers.get(&worker).copied().unwrap_or(0);
         if contracts.closed_workers.contains(&worker)
             || contracts.phase == Phase::Closed
-            || tokens < *paid
+            || tokens < before
         {
             return false;
         }
-        let owed = if cumulative { tokens - *paid } else { tokens };
-        *paid = tokens;
-        let got = contracts.workers_got.entry(worker).or_default();
-        *got += owed * FEE;
-        if is_last {
+        let owed = if cumulative { tokens - before } else { tokens };
+        let pays = contracts.pay(worker, owed);
+        if !cumulative || self.mutant == Some(Mutant::ShortCountsAsPaid) {
+            contracts.workers.insert(worker, tokens);
+        }
+        if is_last && pays == owed && !contracts.bounces {
             contracts.closed_workers.insert(worker);
         }
-        if *got != tokens * FEE {
-            let text = format!("{worker:?} got {got} for {tokens} tokens");
+        let (got, paid) = contracts.paid_to(worker);
+        if got != paid * FEE {
+            let text = format!("{worker:?} got {got} for {paid} tokens");
             self.fail("a worker was not paid what it earned", text);
         }
-        true
+        self.check_pool(p);
+        pays > 0 || owed == 0
     }
 
     fn post(&mut self, p: u8, client: u8, body: &[u8]) {

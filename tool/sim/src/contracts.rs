@@ -17,7 +17,8 @@ use cocoon_localchain::{Genesis, LocalChain};
 use cocoon_units::{Address, Nanoton, PublicKey};
 use ed25519_dalek::SigningKey;
 
-use crate::chain::{ClientContract, DEPOSIT, PROXY_STAKE};
+use crate::chain::{DEPOSIT, PROXY_STAKE};
+use crate::pool::ClientContract;
 use crate::world::PRICE;
 
 /// When the chain begins, milliseconds since 1970; the world's time is added.
@@ -26,6 +27,10 @@ pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
 const FUNDS: Nanoton = Nanoton(1_000_000_000_000);
 /// What goes along with a message for its fees, as nodes attach it.
 const GAS: u64 = 700_000_000;
+/// What a proxy's account keeps of its gas money (`contracts/src/money.tolk`).
+const MIN_BALANCE: u64 = 10_000_000;
+/// What storage may take of an account between two messages.
+const STORAGE_DUST: u64 = 100_000;
 /// Blocks until every message has found its end.
 const BLOCKS_MAX: usize = 40;
 
@@ -212,7 +217,7 @@ impl Contracts {
     pub(crate) fn check_coins(
         &self,
         p: u8,
-        model: &crate::chain::Contracts,
+        model: &crate::pool::Contracts,
         (paid, charged, left): (u64, u64, u64),
     ) -> Checked<()> {
         let at = self.proxy(p)?;
@@ -222,7 +227,9 @@ impl Contracts {
         let his = if model.phase == Phase::Closed { 0 } else { model.of_owner() };
         // What lay there for storage and gas is used before the owner's part.
         let spared = if model.lent > 0 && his > 0 { model.lent.min(GAS) } else { 0 };
-        if !(his..=his + spared).contains(&own) {
+        // Storage took of the spare gas money after the model had looked.
+        let dust = if model.spared > 0 && his > 0 { STORAGE_DUST } else { 0 };
+        if !(his.saturating_sub(dust)..=his + spared).contains(&own) {
             return Err(format!("proxy {p} owns {own} for {paid} tokens, not {his}"));
         }
         let account = self.chain.account(at).and_then(|account| account.load_account().ok()?);
@@ -234,6 +241,18 @@ impl Contracts {
             return Err(format!("proxy {p} has {coins}, owes {owed}"));
         }
         Ok(())
+    }
+
+    /// Gas money on a proxy's account beyond what it keeps, when clients are owed `pool`.
+    pub(crate) fn spare(&self, p: u8, pool: u64) -> u64 {
+        let Ok(at) = self.proxy(p) else { return 0 };
+        let Some((state, _)) = self.data(at).and_then(|data| ProxyState::parse(&data).ok()) else {
+            return 0;
+        };
+        let account = self.chain.account(at).and_then(|account| account.load_account().ok()?);
+        let coins = account.map_or(0, |account| account.balance.tokens.into_inner());
+        let kept = u128::from(MIN_BALANCE + state.balance.0 + state.stake.0 + pool);
+        u64::try_from(coins.saturating_sub(kept)).unwrap_or(u64::MAX)
     }
 
     /// The address of a proxy's contract.

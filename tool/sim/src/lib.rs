@@ -37,6 +37,7 @@ mod net;
 mod node;
 mod peer;
 mod plan;
+mod pool;
 mod proxy;
 mod run;
 mod truth;

@@ -79,6 +79,13 @@ impl World {
         contracts.check_coins(p, model, (model.workers.values().sum(), charged, left))
     }
 
+    /// Tells the model how much gas money the contract will take for deposits.
+    pub(crate) fn look_for_spare(&mut self, p: u8) {
+        let Some(contracts) = &self.contracts else { return };
+        let model = &mut self.chain.contracts[usize::from(p)];
+        model.spare = contracts.spare(p, model.pool);
+    }
+
     fn worker_owner(&self, id: AccountId) -> Option<cocoon_units::Address> {
         (0..self.plan.workers).map(crate::worker::owner).find(|owner| account(*owner) == id)
     }

@@ -100,6 +100,12 @@ mutants! {
     PayoutNotCumulative = "payout-not-cumulative",
     /// A proxy contract that closes gives all its coins to the owner.
     CloseTakesAll = "close-takes-all",
+    /// A client's contract forgets what a refund fell short of.
+    ShortForgotten = "short-forgotten",
+    /// A client whose refund fell short does not ask again.
+    ShortNotAsked = "short-not-asked",
+    /// A worker's contract that was paid in part counts its whole total as paid.
+    ShortCountsAsPaid = "short-counts-as-paid",
 }
 
 impl Mutant {

@@ -190,6 +190,9 @@ pub struct Plan {
     pub span_ms: u64,
     /// What becomes of each proxy then; [`Fate::Stays`] where the list is short.
     pub fates: Vec<Fate>,
+    /// Stakes that are too small for what may be lost, nanoTON; `None` and proxies behind the end of
+    /// the list have enough.
+    pub stakes: Vec<Option<u64>>,
 }
 
 impl Plan {
@@ -210,6 +213,7 @@ impl Plan {
             faults: Vec::new(),
             span_ms: chance.between(2, 8) * 60_000,
             fates: Vec::new(),
+            stakes: Vec::new(),
         };
         if chance.percent(30) {
             plan.liar = Some(plan.draw_liar(&mut chance));
@@ -222,6 +226,8 @@ impl Plan {
         plan.faults = (0..faults).map(|n| (n, plan.draw_fault(&mut harming))).collect();
         let mut ending = Chance::of(seed, "fates", 0);
         plan.fates = (0..proxies).map(|_| draw_fate(&mut ending)).collect();
+        let mut staking = Chance::of(seed, "stakes", 0);
+        plan.stakes = (0..proxies).map(|_| draw_stake(&mut staking)).collect();
         plan
     }
 
@@ -328,11 +334,24 @@ impl Plan {
         self
     }
 
+    /// What a proxy has staked, nanoTON.
+    #[must_use]
+    pub fn stake(&self, proxy: u8) -> u64 {
+        let stake = self.stakes.get(usize::from(proxy)).copied().flatten();
+        stake.unwrap_or(crate::chain::PROXY_STAKE)
+    }
+
     /// Whether a node tells lies.
     #[must_use]
     pub fn lies(&self, node: NodeId) -> bool {
         self.liar.is_some_and(|(liar, _)| liar == node)
     }
+}
+
+/// A third have none, or what some requests cost.
+fn draw_stake(chance: &mut Chance) -> Option<u64> {
+    let tokens = if chance.percent(50) { 0 } else { chance.between(1, 600) };
+    chance.percent(33).then_some(tokens * crate::world::PRICE)
 }
 
 fn draw_fate(chance: &mut Chance) -> Fate {

@@ -47,6 +47,8 @@ pub struct Outcome {
     pub crashes: u64,
     /// Messages that the contracts beside their model took.
     pub contract_messages: u64,
+    /// Refunds and payouts for which a proxy contract had not enough.
+    pub shortfalls: u64,
 }
 
 /// Plays a plan.
@@ -69,6 +71,7 @@ pub fn run(plan: Plan, options: Options) -> Result<Outcome, String> {
         answered,
         failed: ends.count() as u64 - answered,
         crashes,
+        shortfalls: world.chain.contracts.iter().map(|contracts| contracts.shortfalls).sum(),
         contract_messages: world.contracts.map_or(0, |contracts| contracts.messages),
         log: world.log,
         plan: world.plan,

@@ -12,7 +12,7 @@ use cocoon_contract::root::RootState;
 use cocoon_role_proxy::ChainFact;
 use cocoon_units::{Address, Nanoton, RequestId};
 
-use crate::chain::{Chain, Contracts, Message};
+use crate::chain::{Chain, Message, PROXY_STAKE};
 use crate::chance::Chance;
 use crate::client::{ClientNode, End};
 use crate::contracts::Contracts as RealContracts;
@@ -20,6 +20,7 @@ use crate::log::{Entry, Log};
 use crate::mutant::Mutant;
 use crate::net::{Link, PEER};
 use crate::plan::{Ask, NodeId, Plan};
+use crate::pool::Contracts;
 use crate::proxy::ProxyNode;
 use crate::run::Options;
 use crate::truth::Truth;
@@ -131,7 +132,12 @@ impl World {
             clients: (0..plan.clients).map(|c| ClientNode::new(c, &root)).collect(),
             workers: workers.ok_or("the model's name is not one")?,
             chain: Chain {
-                contracts: vec![Contracts::default(); plan.proxies.into()],
+                contracts: (0..plan.proxies)
+                    // The compiled contracts beside the model have the usual stake.
+                    .map(|p| {
+                        Contracts::new(if options.contracts { PROXY_STAKE } else { plan.stake(p) })
+                    })
+                    .collect(),
                 ..Chain::default()
             },
             contracts,

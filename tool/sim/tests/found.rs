@@ -15,6 +15,7 @@ fn calm() -> Plan {
         faults: Vec::new(),
         span_ms: 120_000,
         fates: Vec::new(),
+        stakes: Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ const SEEDS: u64 = if cfg!(debug_assertions) { 150 } else { 600 };
 
 #[test]
 fn every_promise_is_kept() {
-    let (mut virtual_ms, mut crashes, mut answered) = (0, 0, 0);
+    let (mut virtual_ms, mut crashes, mut answered, mut shortfalls) = (0, 0, 0, 0);
     for seed in 0..SEEDS {
         let outcome = run(Plan::of_seed(seed), Options::default()).expect("the world is made");
         if let Some(violation) = outcome.violation {
@@ -19,7 +19,9 @@ fn every_promise_is_kept() {
         virtual_ms += outcome.virtual_ms;
         crashes += outcome.crashes;
         answered += outcome.answered;
+        shortfalls += outcome.shortfalls;
     }
+    assert!(shortfalls > SEEDS / 20, "{shortfalls} refunds or payouts fell short");
     assert!(virtual_ms > SEEDS * 300_000, "{virtual_ms} virtual ms");
     assert!(crashes > SEEDS / 4, "{crashes} crashes");
     assert!(answered > SEEDS, "{answered} answers");

@@ -10,3 +10,4 @@ mod laws;
 mod reports;
 mod requests;
 mod stage;
+mod winding;

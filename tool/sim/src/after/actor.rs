@@ -1,6 +1,7 @@
 //! The hands of the last act: each looks, writes down, sends, waits; and may die at any of it.
 
 use cocoon_contract::payment::SignedPayment;
+use cocoon_contract::state::Phase;
 use cocoon_contract::wallet::Outgoing;
 use cocoon_ledger::AccountId;
 use cocoon_role_proxy::{OldSight, WindDown, WindStep};
@@ -385,6 +386,13 @@ impl World {
                     && amount > Nanoton::ZERO
                 {
                     return impatient(life.site(), query_id);
+                }
+                let is_short = own.state().is_some_and(|state| state.phase == Phase::Closed);
+                if is_short
+                    && matches!(next, Next::Send(_))
+                    && self.mutant == Some(Mutant::ShortNotAsked)
+                {
+                    return Does::Rests;
                 }
                 does(next, |order| life.sent(order, &view))
             }

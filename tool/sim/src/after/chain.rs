@@ -24,7 +24,11 @@ impl World {
         from: Purse,
         message: &Outgoing,
     ) -> bool {
-        self.chain.contracts[usize::from(p)].last_lt += 1;
+        self.look_for_spare(p);
+        let bounces = after.bounces(self.now_ms, p);
+        let contracts = &mut self.chain.contracts[usize::from(p)];
+        contracts.last_lt += 1;
+        contracts.bounces = bounces;
         let had_effect = match message.body.as_ref().map(Body::parse) {
             None => self.deploys(p, message.to),
             Some(Ok(Body::Client(request))) => {
@@ -40,6 +44,7 @@ impl World {
                 false
             }
         };
+        self.chain.contracts[usize::from(p)].bounces = false;
         self.take_for_real(p, from, message);
         had_effect
     }
@@ -82,21 +87,25 @@ impl World {
         let Some(id) = self.client_at(p, to) else { return false };
         let (now_s, delay_s) = (unix_s(self.now_ms), self.root.network.params.client_delay_s);
         let has_no_delay = self.mutant == Some(Mutant::ForcedAtOnce);
+        let forgets = self.mutant == Some(Mutant::ShortForgotten);
         let contracts = &mut self.chain.contracts[usize::from(p)];
-        let Some(contract) = contracts.clients.get_mut(&id) else { return false };
+        let Some(contract) = contracts.clients.get(&id) else { return false };
         match (action, contract.status) {
             (ClientAction::TopUp { amount }, ClientStatus::Normal) => {
-                contract.balance += amount.0;
-                contract.deposited += amount.0;
+                contracts.deposit(id, amount.0);
             }
             (ClientAction::RequestRefund, ClientStatus::Normal) => {
                 after.asked_ms.insert((p, id), self.now_ms);
-                contract.starts_to_close(now_s + u64::from(delay_s));
+                contracts.starts_to_close(id, now_s + u64::from(delay_s), false);
+            }
+            // What a refund fell short of is asked for again.
+            (ClientAction::RequestRefund, ClientStatus::Closed) if contract.balance > 0 => {
+                contracts.force_refund(id, forgets);
             }
             (ClientAction::RequestRefund, ClientStatus::Closing)
                 if now_s >= contract.unlock_s || has_no_delay =>
             {
-                contracts.force_refund(id);
+                contracts.force_refund(id, forgets);
                 // Who asked before the last act has waited longer.
                 let asked_ms = after.asked_ms.get(&(p, id)).copied().unwrap_or(0);
                 if self.now_ms < asked_ms + u64::from(delay_s) * 1_000 {
@@ -107,6 +116,7 @@ impl World {
             _ => return false,
         }
         self.check_sheet(p, id);
+        self.check_pool(p);
         true
     }
 
@@ -142,21 +152,31 @@ impl World {
         let takes_all = self.mutant == Some(Mutant::CloseTakesAll);
         let contracts = &mut self.chain.contracts[usize::from(p)];
         match (kind, contracts.phase) {
+            // As contracts of an earlier generation did.
+            (CloseKind::Request, Phase::Normal) if takes_all => {
+                contracts.phase = Phase::Closed;
+                let (his, there) = (contracts.of_owner(), contracts.coins());
+                contracts.owner_got += there;
+                (contracts.pool, contracts.earned, contracts.stake) = (0, 0, 0);
+                if there != his {
+                    self.fail(
+                        "the owner of a proxy got what is not his",
+                        format!("{there} of {his}"),
+                    );
+                }
+            }
             (CloseKind::Request, Phase::Normal) => {
                 contracts.phase = Phase::Closing;
                 contracts.unlock_s = now_s + u64::from(delay_s);
             }
             (CloseKind::Complete, Phase::Closing) if now_s >= contracts.unlock_s => {
                 contracts.phase = Phase::Closed;
-                let (his, there) = (contracts.of_owner(), contracts.coins());
-                contracts.owner_got += if takes_all { there } else { his };
-                if contracts.owner_got != his {
-                    let text = format!("{} of {his}", contracts.owner_got);
-                    self.fail("the owner of a proxy got what is not his", text);
-                }
+                contracts.owner_got += contracts.of_owner();
+                (contracts.earned, contracts.stake) = (0, 0);
             }
             _ => return false,
         }
+        self.check_pool(p);
         true
     }
 }

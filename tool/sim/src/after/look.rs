@@ -9,7 +9,6 @@ use cocoon_settle::Seen;
 use cocoon_units::{Address, Nanoton, Tokens};
 
 use super::After;
-use crate::chain::PROXY_STAKE;
 use crate::contracts::EPOCH_MS;
 use crate::liar::account;
 use crate::world::World;
@@ -53,15 +52,13 @@ impl World {
     fn proxy_state(&self, p: u8) -> ProxyState {
         let identity = Self::proxy_identity(p);
         let model = &self.chain.contracts[usize::from(p)];
-        let is_open = model.phase != Phase::Closed;
-        let earned = model.of_owner().saturating_sub(PROXY_STAKE);
         ProxyState {
             owner: identity.owner,
             public_key: identity.public_key,
             root: identity.root,
             phase: model.phase,
-            balance: Nanoton(if is_open { earned } else { 0 }),
-            stake: Nanoton(if is_open { model.of_owner().min(PROXY_STAKE) } else { 0 }),
+            balance: Nanoton(model.earned),
+            stake: Nanoton(model.stake),
             unlock_s: short(model.unlock_s),
         }
     }

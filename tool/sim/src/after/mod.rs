@@ -19,10 +19,11 @@ use cocoon_contract::wallet::Outgoing;
 use cocoon_ledger::{AccountId, Books, ClientStatus, OldBooks, Record};
 use cocoon_role_proxy::Now;
 
+use crate::chain::PROXY_STAKE;
 use crate::chance::Chance;
 use crate::node::Fuse;
 use crate::plan::{Fate, Lie, NodeId, Point};
-use crate::world::{World, root};
+use crate::world::{FEE, World, root};
 use actor::{Actor, Role};
 
 /// Time in which new parameters reach a proxy's disk.
@@ -32,6 +33,8 @@ const MOVE_MS: u64 = 1_000;
 const WEATHER_MS: u64 = 2 * 3_600_000;
 /// Virtual time in which every coin can be withdrawn after the weather has turned good.
 pub const HOME_MS: u64 = 3 * 3_600_000;
+/// What an owner puts in for its clients: more than any world can lose, nanoTON.
+const RESCUE: u64 = 100_000_000_000;
 /// Longer than any run: the process is not started again.
 const FOR_EVER_MS: u64 = 1 << 50;
 
@@ -45,6 +48,8 @@ enum Event {
     Report { actor: usize, label: u64, had_effect: Option<bool> },
     /// A proxy's machine is lost.
     Dies { proxy: u8 },
+    /// The owner of a proxy puts in what refunds fell short of.
+    Rescue { proxy: u8 },
 }
 
 /// What is known of a proxy's last day.
@@ -54,6 +59,8 @@ pub(super) struct Part {
     old: Option<OldBooks>,
     /// Whether nobody carries out its winding any more.
     is_gone: bool,
+    /// Whether its stake is too small for what may be lost.
+    is_poor: bool,
 }
 
 /// The last act.
@@ -70,6 +77,8 @@ pub(super) struct After {
     on_the_way: BTreeSet<(usize, u64)>,
     /// When each client asked for its money, milliseconds.
     asked_ms: BTreeMap<(u8, AccountId), u64>,
+    /// Draws what happens to proxies with too small a stake.
+    poverty: Chance,
     /// The parameters' cell, for states as the chain shows them.
     params: Cell,
 }
@@ -84,6 +93,12 @@ impl After {
     fn chain_ms(&self, now_ms: u64) -> u64 {
         let stands = self.stalls.iter().find(|(from, to)| (*from..*to).contains(&now_ms));
         stands.map_or(now_ms, |(from, _)| *from)
+    }
+
+    /// Whether what is asked of a proxy contract now bounces.
+    fn bounces(&mut self, now_ms: u64, p: u8) -> bool {
+        let is_poor = self.parts.get(&p).is_some_and(|part| part.is_poor);
+        is_poor && self.is_bad_weather(now_ms) && self.poverty.percent(6)
     }
 
     fn is_bad_weather(&self, now_ms: u64) -> bool {
@@ -211,6 +226,7 @@ impl World {
             actors: Vec::new(),
             on_the_way: BTreeSet::new(),
             asked_ms: BTreeMap::new(),
+            poverty: Chance::of(self.plan.seed, "poverty", 0),
             params,
         };
         for (p, fate) in fates {
@@ -237,7 +253,17 @@ impl World {
             }
         }
         let is_gone = fate == Fate::Dies;
-        after.parts.insert(p, Part { fate, old, is_gone });
+        let contracts = &mut self.chain.contracts[usize::from(p)];
+        let is_poor = contracts.staked < PROXY_STAKE;
+        if is_poor {
+            if after.poverty.percent(30) {
+                contracts.eat(after.poverty.between(1, 2 * RESCUE / 10));
+            }
+            if after.poverty.percent(50) {
+                after.at(after.began_ms + WEATHER_MS, Event::Rescue { proxy: p });
+            }
+        }
+        after.parts.insert(p, Part { fate, old, is_gone, is_poor });
         for c in (0..self.plan.clients).filter(|c| self.has_contract(*c, p)).collect::<Vec<_>>() {
             after.actors.extend(self.client_actor(c, p));
         }
@@ -269,6 +295,13 @@ impl World {
             Event::Report { actor, label, had_effect } => {
                 self.reported(after, actor, label, had_effect);
             }
+            Event::Rescue { proxy } => {
+                self.note(NodeId::Chain, "an owner stakes more", proxy.into(), RESCUE);
+                let contracts = &mut self.chain.contracts[usize::from(proxy)];
+                contracts.last_lt += 1;
+                contracts.add_stake(RESCUE);
+                self.check_pool(proxy);
+            }
             Event::Dies { proxy } => {
                 self.note(NodeId::Proxy(proxy), "is gone for good", 0, 0);
                 if let Some(part) = after.parts.get_mut(&proxy) {
@@ -288,9 +321,16 @@ impl World {
         for (p, part) in &after.parts {
             let model = self.chain.contracts[usize::from(*p)].clone();
             for (id, client) in &model.clients {
-                if client.status != ClientStatus::Closed || client.balance > 0 {
+                // What is not worth its fees stays; so does what nobody has.
+                let is_dust = client.balance <= cocoon_settle::cost::MOVE_FEE.0;
+                let is_lacking = model.pool + model.stake == 0;
+                if client.status != ClientStatus::Closed || !(is_dust || is_lacking) {
                     let text = format!("{id:?} at proxy {p}, which {:?}: {client:?}", part.fate);
                     return self.fail("a coin cannot be withdrawn", text);
+                }
+                if client.balance > 0 && !part.is_poor {
+                    let text = format!("{id:?} at proxy {p}: {client:?}");
+                    return self.fail("a refund fell short of a stake that is enough", text);
                 }
                 let told = part.old.as_ref().and_then(|old| {
                     old.clients().find(|(client, _)| client == id).map(|(_, tokens)| tokens.0)
@@ -304,7 +344,10 @@ impl World {
             for it in &after.actors {
                 let Some((worker, signed)) = it.signed_for(*p) else { continue };
                 let paid = model.workers.get(&worker).copied().unwrap_or(0);
-                if paid < signed {
+                // Whose client took its money back uncharged, and faster, took it from the worker.
+                let took = model.clients.values().any(|client| client.is_forced);
+                let is_refused = part.is_poor && model.phase == Phase::Closed;
+                if paid < signed && !(is_refused || took && model.pool < FEE) {
                     let text = format!("{worker:?} at proxy {p}: {signed} signed, {paid} paid");
                     return self.fail("a coin cannot be withdrawn", text);
                 }

@@ -136,6 +136,7 @@ struct Sums {
     failed: u64,
     crashes: u64,
     contract_messages: u64,
+    shortfalls: u64,
     broken: u64,
 }
 
@@ -162,6 +163,7 @@ fn play_all(arguments: &Arguments, from: u64, to: u64) -> Result<()> {
         all.failed += sums.failed;
         all.crashes += sums.crashes;
         all.contract_messages += sums.contract_messages;
+        all.shortfalls += sums.shortfalls;
         all.broken += sums.broken;
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -170,6 +172,9 @@ fn play_all(arguments: &Arguments, from: u64, to: u64) -> Result<()> {
         "{} seeds, {} events, {} crashes, {} requests answered, {} ended otherwise",
         all.seeds, all.steps, all.crashes, all.answered, all.failed
     );
+    if all.shortfalls > 0 {
+        println!("{} refunds and payouts fell short, each explained", all.shortfalls);
+    }
     if arguments.contracts {
         println!("{} messages to contracts, which agree with their model", all.contract_messages);
     }
@@ -201,6 +206,7 @@ fn play_share(
         sums.failed += outcome.failed;
         sums.crashes += outcome.crashes;
         sums.contract_messages += outcome.contract_messages;
+        sums.shortfalls += outcome.shortfalls;
         if let Some(violation) = &outcome.violation {
             sums.broken += 1;
             if arguments.keep_going {
