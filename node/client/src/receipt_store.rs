@@ -25,7 +25,7 @@ const SLACK_LEN: u64 = 1 << 20;
 
 /// The newest receipts of this node, by id, and the reports of those who signed them.
 ///
-/// Both are kept as the bytes that lie on disk, a third of what they take when they are read. But for
+/// Both are kept as the bytes that lie on disk, which is less than what they take when read. But for
 /// a few, a report is kept only as long as a receipt of its key: workers draw a new key at every
 /// start, and nothing else bounds how often they start.
 pub(crate) struct ReceiptStore {
