@@ -1,7 +1,7 @@
 //! The client's configuration, and how the reference's own file becomes one.
 
 use cocoon_host::chain::{ChainConfig, ROOT_NOTICE_S};
-use cocoon_host::config::{ConfigFault, address, count};
+use cocoon_host::config::{ConfigFault, address, count, required, required_network};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
 use cocoon_settle::ClientPolicy;
@@ -141,10 +141,12 @@ impl ClientConfig {
             return Err(ConfigFault::Member { member: "proxy_connections", reason });
         }
         self.chain.check()?;
-        if !self.chain.is_real() && self.network_file.as_os_str().is_empty() {
-            let reason = "write the path of the network's registry file".to_owned();
-            return Err(ConfigFault::Member { member: "network_file", reason });
-        }
+        let [chain, root] = required_network(self.chain.is_real(), &self.network_file, &self.root);
+        let payer = match self.chain.is_real() || self.network_file.as_os_str().is_empty() {
+            true => ("owner", self.owner.as_str(), "TON address that unused coins go back to"),
+            false => ("wallet", self.wallet.as_str(), "address of the client's wallet contract"),
+        };
+        required(&[payer, chain, root])?;
         let secret = match (&self.secret, &self.secret_file) {
             (Some(secret), _) => secret.clone(),
             (None, None) => Secret::default(),

@@ -40,6 +40,13 @@ pub enum ConfigFault {
         /// What is wrong and what to write instead.
         reason: String,
     },
+    /// Settings that have no default and were not given. All at once, so that nobody learns of them
+    /// one start after the other.
+    #[error(
+        "not set yet: {0}. Write what is missing into the file of --config, or give --set \
+         member=value for each"
+    )]
+    Missing(String),
     /// The whole does not make a configuration: unknown member, wrong type, missing member.
     #[error("configuration: {reason}")]
     Whole {
@@ -168,6 +175,40 @@ impl Layers {
         table.insert(member.to_owned(), value);
         Ok(())
     }
+}
+
+/// Asks for the settings without a default: each with its value as text and what it is for.
+///
+/// # Errors
+/// [`ConfigFault::Missing`] names every one that is empty.
+pub fn required(members: &[(&str, &str, &str)]) -> Result<(), ConfigFault> {
+    let missing = members.iter().filter(|(_, value, _)| value.is_empty());
+    let missing: Vec<String> =
+        missing.map(|(member, _, meaning)| format!("{member} ({meaning})")).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(ConfigFault::Missing(missing.join(", "))),
+    }
+}
+
+/// What is asked of every role: which network it belongs to, by its chain or a registry file, and
+/// its root contract.
+#[must_use]
+pub fn required_network<'a>(
+    is_on_chain: bool,
+    network_file: &Path,
+    root: &'a str,
+) -> [(&'static str, &'a str, &'static str); 2] {
+    let is_chosen = is_on_chain || !network_file.as_os_str().is_empty();
+    let chosen = if is_chosen { "chosen" } else { "" };
+    [
+        (
+            "chain.kind",
+            chosen,
+            "mainnet, testnet or local; or network_file: a registry without chain",
+        ),
+        ("root", root, "address of the network's root contract"),
+    ]
 }
 
 /// Reads an address member.

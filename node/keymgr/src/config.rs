@@ -1,7 +1,7 @@
 //! The key manager's configuration, and how the reference's own file becomes one.
 
 use cocoon_host::chain::ChainConfig;
-use cocoon_host::config::{ConfigFault, address, count, local_port};
+use cocoon_host::config::{ConfigFault, address, count, local_port, required, required_network};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
 use cocoon_wire::config::KeyStorageRunner;
@@ -95,10 +95,12 @@ impl KeyManagerConfig {
         let fault =
             |member, reason: &str| Err(ConfigFault::Member { member, reason: reason.to_owned() });
         self.chain.check()?;
+        let [chain, root] = required_network(self.chain.is_real(), &self.network_file, &self.root);
         if self.chain.is_real() {
+            required(&[root])?;
             address("root", &self.root)?;
-        } else if self.network_file.as_os_str().is_empty() {
-            return fault("network_file", "write the path of the network's registry file");
+        } else {
+            required(&[chain])?;
         }
         if !self.is_test && (!self.check_images || self.add_test_key) {
             let reason = "check_images off and add_test_key are possible in test mode only";

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cocoon_host::chain::ChainConfig;
-use cocoon_host::config::{ConfigFault, address, local_port};
+use cocoon_host::config::{ConfigFault, address, local_port, required, required_network};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::key_feed::KeyManagerAt;
 use cocoon_host::peers::Transport;
@@ -196,16 +196,10 @@ impl ProxyConfig {
         let member =
             |member, reason: &str| Err(ConfigFault::Member { member, reason: reason.to_owned() });
         self.chain.check()?;
-        match (self.chain.is_real(), self.network_file.as_os_str().is_empty()) {
-            (false, true) => {
-                let reason = "write the path of the network's registry file, or choose a chain \
-                              with chain.kind";
-                return member("network_file", reason);
-            }
-            (true, false) => {
-                return member("network_file", "leave it out: the registry is on the chain");
-            }
-            _ => {}
+        let [chain, root] = required_network(self.chain.is_real(), &self.network_file, &self.root);
+        required(&[("owner", &self.owner, "TON address that the proxy earns for"), chain, root])?;
+        if self.chain.is_real() && !self.network_file.as_os_str().is_empty() {
+            return member("network_file", "leave it out: the registry is on the chain");
         }
         if self.chain.is_real() && !self.wallet.is_empty() {
             let reason = "leave it out: on a chain the wallet follows from owner and wallet.key";

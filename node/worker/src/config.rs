@@ -1,7 +1,7 @@
 //! The worker's configuration, and how the reference's own file becomes one.
 
 use cocoon_host::chain::{ChainConfig, ROOT_NOTICE_S};
-use cocoon_host::config::{ConfigFault, address, count, local_port};
+use cocoon_host::config::{ConfigFault, address, count, local_port, required, required_network};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::key_feed::KeyManagerAt;
 use cocoon_host::peers::Transport;
@@ -149,12 +149,20 @@ impl WorkerConfig {
         })
     }
 
+    fn required(&self) -> Result<(), ConfigFault> {
+        let [chain, root] = required_network(self.chain.is_real(), &self.network_file, &self.root);
+        let owner = ("owner", self.owner.as_str(), "TON address that earnings are paid to");
+        let model = ("model", self.model.as_str(), "name of the model that forward_to serves");
+        required(&[owner, model, chain, root])
+    }
+
     /// Checks what can be checked without starting anything.
     ///
     /// # Errors
     /// [`ConfigFault`] names the member and what to write.
     pub fn check(&self) -> Result<Checked, ConfigFault> {
         let member = |member, reason: String| ConfigFault::Member { member, reason };
+        self.required()?;
         let owner = address("owner", &self.owner)?;
         let wallet = if self.wallet.is_empty() { owner } else { address("wallet", &self.wallet)? };
         if self.max_active_requests == 0 || self.proxy_connections == 0 {
@@ -162,10 +170,6 @@ impl WorkerConfig {
             return Err(member("max_active_requests, proxy_connections", reason));
         }
         self.chain.check()?;
-        if !self.chain.is_real() && self.network_file.as_os_str().is_empty() {
-            let reason = "write the path of the network's registry file".to_owned();
-            return Err(member("network_file", reason));
-        }
         if let Some(at) = &self.key_manager {
             at.image(self.is_test)?;
         }

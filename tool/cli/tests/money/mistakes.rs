@@ -29,6 +29,24 @@ fn about_wallets() {
 }
 
 #[test]
+fn about_nodes_everything_that_is_missing_at_once() {
+    let desk = Desk::new();
+    let says = |role: &str, set: &[&str], says: &str| {
+        let mut words = vec![role];
+        set.iter().for_each(|setting| words.extend(["--set", setting]));
+        desk.run(&words).mistake(says);
+    };
+    says("worker", &[], "not set yet: owner (TON address that earnings are paid to), model (");
+    says("worker", &[], "chain.kind (mainnet, testnet or local; or network_file:");
+    says("worker", &["owner=x", "model=m", "chain.kind=mainnet"], "not set yet: root (address");
+    says("proxy", &[], "not set yet: owner (TON address that the proxy earns for), chain.kind (");
+    says("gateway", &[], "not set yet: owner (TON address that unused coins go back to), chain");
+    says("gateway", &["network.network_file=n", "network.root=r"], "not set yet: wallet (");
+    says("key-manager", &[], "not set yet: chain.kind (");
+    says("key-manager", &["chain.kind=testnet"], "not set yet: root (");
+}
+
+#[test]
 fn about_coins_and_addresses() {
     let desk = Desk::new();
     desk.wallet("main", 0, 0);
