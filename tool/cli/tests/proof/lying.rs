@@ -117,13 +117,13 @@ impl Liar {
                     }
                     event => {
                         let Some(&way) = front_of.get(&conn) else { continue };
-                        let event = self.from_client(event);
+                        let event = self.client_says(event);
                         pass(&self.ways[way].proxy, event);
                     }
                 },
                 Some(LinkEvent { conn, event }) = back.recv() => {
                     let Some(&way) = back_of.get(&conn) else { continue };
-                    if let Some(event) = self.from_proxy(event) {
+                    if let Some(event) = self.proxy_says(event) {
                         pass(&self.ways[way].client, event);
                     }
                 }
@@ -132,7 +132,7 @@ impl Liar {
         }
     }
 
-    fn from_client(&self, event: Event) -> Event {
+    fn client_says(&self, event: Event) -> Event {
         match event {
             Event::Message(data) if self.lie != Lie::None => {
                 let Ok(only) = decode::<OnlyWorkers>(&data) else { return Event::Message(data) };
@@ -158,7 +158,7 @@ impl Liar {
         }
     }
 
-    fn from_proxy(&mut self, event: Event) -> Option<Event> {
+    fn proxy_says(&mut self, event: Event) -> Option<Event> {
         match &event {
             Event::Answer { data, .. } => {
                 if let Ok(found) = decode::<Workers<'_>>(data) {
@@ -167,10 +167,10 @@ impl Liar {
                     self.good = self.listed.iter().copied().min();
                 }
             }
-            Event::Message(data) if self.lie == Lie::KeptReceipt => {
-                if decode::<Receipt<'_>>(data).is_ok() {
-                    return None;
-                }
+            Event::Message(data)
+                if self.lie == Lie::KeptReceipt && decode::<Receipt<'_>>(data).is_ok() =>
+            {
+                return None;
             }
             _ => {}
         }
