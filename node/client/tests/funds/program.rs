@@ -1,7 +1,8 @@
 //! A program's own hand on its channel, from the first deposit to the last coin back.
 
 use cocoon_client::{
-    Client, MoneyAct, MoneyRefusal, NetworkFault, Standing, Step, TopUp, WalletView, Wish,
+    Channel, Client, ContractView, MoneyAct, MoneyRefusal, NetworkFault, Standing, Step, TopUp,
+    WalletView, Wish,
 };
 use cocoon_host::Stop;
 use cocoon_units::{Address, Nanoton};
@@ -28,6 +29,38 @@ async fn connect_again(site: &Site) -> Client {
     client.unwrap()
 }
 
+/// The wallet is known before it has coins, and the channel says what is missing.
+async fn knows_what_it_lacks(site: &Site, client: &Client, channel: &Channel) {
+    assert_eq!(client.wallet().unwrap().address, site.wallet);
+    let nobody = client.channel(Address::new(0, [9; 32]));
+    assert!(matches!(nobody.withdraw().await, Err(MoneyRefusal::Unknown(_))));
+    assert!(matches!(nobody.settled().await, Err(MoneyRefusal::Unknown(_))));
+    assert_eq!(nobody.state(), None);
+    until("the program knows what is missing", async || {
+        let state = channel.state();
+        state.and_then(|s| s.money).is_some_and(|m| m.doing.contains("the wallet has 0 TON"))
+    })
+    .await;
+    assert_eq!(channel.state().unwrap().money.unwrap().standing, Standing::Absent);
+    let early = channel.top_up(TopUp::Stake).await.unwrap_err();
+    assert!(matches!(&early, MoneyRefusal::Refused(_)), "{early}");
+}
+
+/// Waits until the channel has settled; time goes by on the chain while nothing is on its way.
+async fn settled_as_time_goes(site: &Site, channel: &Channel) -> ContractView {
+    let mut settled = std::pin::pin!(channel.settled());
+    loop {
+        tokio::select! {
+            end = &mut settled => return end.unwrap(),
+            () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
+        }
+        let money = channel.state().unwrap().money.unwrap();
+        if money.on_its_way.is_none() && money.standing == Standing::Closing {
+            site.serving.node.advance(200_000).unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_tops_up_charges_takes_out_and_closes() {
     let dir = tempfile::tempdir().unwrap();
@@ -38,21 +71,8 @@ async fn a_program_tops_up_charges_takes_out_and_closes() {
     let (identity, params) = (site.identity.clone(), site.state.network.clone());
     let met = proxy.meet(&identity, &params, site.wallet, 7).await;
 
-    // The wallet is known before it has coins, and says what it lacks.
-    assert_eq!(client.wallet().unwrap().address, site.wallet);
-    let nobody = client.channel(Address::new(0, [9; 32]));
-    assert!(matches!(nobody.withdraw().await, Err(MoneyRefusal::Unknown(_))));
-    assert!(matches!(nobody.settled().await, Err(MoneyRefusal::Unknown(_))));
-    assert_eq!(nobody.state(), None);
     let channel = client.channel(site.proxy());
-    until("the program knows what is missing", async || {
-        let state = channel.state();
-        state.and_then(|s| s.money).is_some_and(|m| m.doing.contains("the wallet has 0 TON"))
-    })
-    .await;
-    assert_eq!(channel.state().unwrap().money.unwrap().standing, Standing::Absent);
-    let early = channel.top_up(TopUp::Stake).await.unwrap_err();
-    assert!(matches!(&early, MoneyRefusal::Refused(_)), "{early}");
+    knows_what_it_lacks(&site, &client, &channel).await;
     site.fund(site.wallet, 100);
     until("registration", async || site.is_registered(7).await).await;
     proxy.let_in(&met, 0).await;
@@ -73,7 +93,6 @@ async fn a_program_tops_up_charges_takes_out_and_closes() {
     assert!(plan.is_accepted);
     assert_eq!(channel.state().unwrap().money.unwrap().wished, Some(Wish::PaidIn(ton(7))));
     drop(channel);
-    drop(nobody);
     client.close().await;
     proxy.gone(&met).await;
     let client = connect_again(&site).await;
@@ -103,21 +122,7 @@ async fn a_program_tops_up_charges_takes_out_and_closes() {
 
     let plan = channel.close().await.unwrap();
     assert!(plan.note.unwrap().contains("3600 s"));
-    let settled = async {
-        let mut settled = std::pin::pin!(channel.settled());
-        loop {
-            tokio::select! {
-                end = &mut settled => return end.unwrap(),
-                () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
-            }
-            // Time goes by on the chain while nothing is on its way.
-            let money = channel.state().unwrap().money.unwrap();
-            if money.on_its_way.is_none() && money.standing == Standing::Closing {
-                site.serving.node.advance(200_000).unwrap();
-            }
-        }
-    };
-    let view = tokio::time::timeout(DEADLINE, settled).await.unwrap();
+    let view = tokio::time::timeout(DEADLINE, settled_as_time_goes(&site, &channel)).await.unwrap();
     assert_eq!((view.standing, view.on_chain.unwrap().balance), (Standing::Closed, Nanoton::ZERO));
     assert_eq!(view.on_its_way, None::<Step>);
     assert_eq!(site.paid_back(site.proxy()).await, 7 * TON);
