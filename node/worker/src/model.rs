@@ -70,6 +70,10 @@ impl ModelChange {
     /// Begins a change: gives the script to [`run`]; [`ended`](Self::ended) must follow.
     pub(crate) fn begin(&mut self, model: &str) -> Result<(PathBuf, ModelName), ModelFault> {
         let name = ModelName::new(model.to_owned()).map_err(|_| ModelFault::Unknown)?;
+        // The script would take it for an option, or write its control characters somewhere.
+        if model.starts_with('-') || model.chars().any(char::is_control) {
+            return Err(ModelFault::Unknown);
+        }
         let hash = Hash(Sha256::digest(model).into());
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.contains(&hash)) {
             return Err(ModelFault::Unknown);
@@ -166,6 +170,15 @@ mod tests {
         assert_eq!(change.begin("other@1:00"), Err(ModelFault::Unknown));
         let mut change = ModelChange::new(Path::new(""), None, weights());
         assert_eq!(change.begin("other@1:00"), Err(ModelFault::NoScript));
+    }
+
+    #[test]
+    fn a_name_is_no_option_of_the_script() {
+        let mut change = ModelChange::new(Path::new("/script"), None, weights());
+        for name in ["--delete", "-", "model\n--x", "model\u{1b}[2J"] {
+            assert_eq!(change.begin(name), Err(ModelFault::Unknown), "{name:?}");
+        }
+        assert!(change.begin("org/a-model@1:00").is_ok());
     }
 
     #[tokio::test]
