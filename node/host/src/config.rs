@@ -79,7 +79,12 @@ impl Layers {
     pub fn file(mut self, path: &Path) -> Result<Self, ConfigFault> {
         let fault = |reason: String| ConfigFault::File { path: path.display().to_string(), reason };
         let text = std::fs::read_to_string(path).map_err(|source| fault(source.to_string()))?;
-        self.lay(&text).map_err(|source| fault(source.to_string()))?;
+        self.lay(&text).map_err(|source| {
+            // Without the line itself, which may hold a secret.
+            let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            fault(format!("line {line}: {}", source.message().replace('\n', ", ")))
+        })?;
         Ok(self)
     }
 
@@ -143,7 +148,7 @@ impl Layers {
         self.table
             .clone()
             .try_into()
-            .map_err(|fault: toml::de::Error| ConfigFault::Whole { reason: fault.to_string() })
+            .map_err(|fault: toml::de::Error| ConfigFault::Whole { reason: in_one_line(&fault) })
     }
 
     /// The effective configuration as TOML, for `--print-config`.
@@ -255,6 +260,12 @@ fn typed(text: &str, before: Option<&Value>) -> Value {
     }
 }
 
+/// What is wrong with a value, and where: the library puts them on lines of their own.
+fn in_one_line(fault: &toml::de::Error) -> String {
+    let text = fault.to_string();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 fn merge(below: &mut Table, above: Table) {
     for (name, value) in above {
         match (below.get_mut(&name), value) {
@@ -317,6 +328,23 @@ mod tests {
             limits: Limits { connections: 20, names: vec!["a".into(), "b".into()] },
         };
         assert_eq!(layers.build::<Settings>().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_and_shows_no_value_of_the_file() {
+        for setting in ["limits.connections=many", "colour=blue", "workers=-1"] {
+            let fault =
+                defaults().set(setting).unwrap().build::<Settings>().unwrap_err().to_string();
+            let (path, _) = setting.split_once('=').unwrap();
+            let name = path.rsplit('.').next().unwrap();
+            assert!(fault.lines().count() == 1 && fault.contains(name), "{fault:?}");
+            assert_eq!(fault.trim(), fault);
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "workers = 1\nsecret = \"hunter2").unwrap();
+        let fault = defaults().file(file.path()).unwrap_err().to_string();
+        assert!(fault.lines().count() == 1 && fault.contains("line 2: "), "{fault:?}");
+        assert!(!fault.contains("hunter2"), "{fault:?}");
     }
 
     #[test]
