@@ -2,6 +2,7 @@
 
 mod house;
 mod licences;
+mod promises;
 mod source;
 
 use anyhow::Result;
@@ -19,7 +20,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Read the sources and enforce the house: floors, sizes, names, forbidden words.
+    /// Read the sources and enforce the house: floors, sizes, names, forbidden words; and that each
+    /// promise names a test that is there.
     Tidy,
     /// Check that every dependency has a licence this project accepts.
     Licences,
@@ -93,6 +95,7 @@ fn tidy(root: &Path) -> Result<Vec<String>> {
     let crates = house::crates(root)?;
     let mut faults = house::imports(&plan, &crates);
     faults.extend(source::check(root, &plan)?);
+    faults.extend(promises::check(root)?);
     Ok(faults)
 }
 
