@@ -9,7 +9,8 @@ use cocoon_evidence::collateral::{
 };
 use cocoon_evidence::gpu::GpuProvider as _;
 use cocoon_evidence::linux::{
-    ConfigfsTsm, EVENT_LOG, EXTEND_PATH, KernelFiles, Nvml, TdxDevice, is_measured, measure_gpu,
+    ACPI_TABLES, ConfigfsTsm, EVENT_LOG, EXTEND_PATH, KernelFiles, Nvml, TdxDevice, is_measured,
+    measure_gpu, read_boot_log,
 };
 use cocoon_evidence::{EvidenceProvider, TeeKind};
 use cocoon_link::Later;
@@ -133,6 +134,13 @@ impl Default for HardwareConfig {
     }
 }
 
+/// A boot log that cannot be read is left out of what peers are shown; the operator hears why.
+fn say_what_ails_the_boot_log() {
+    if let Err(fault) = read_boot_log(&KernelFiles, Path::new(ACPI_TABLES)) {
+        tracing::warn!(%fault, "the firmware's boot log cannot be read: peers see none");
+    }
+}
+
 impl HardwareConfig {
     /// Finds the TEE of this machine, and checks its GPU by `policy`.
     pub(crate) fn provider(
@@ -159,6 +167,9 @@ impl HardwareConfig {
 
     fn configfs(&self, policy: &Policy) -> Result<Arc<dyn EvidenceProvider>, String> {
         let mut found = ConfigfsTsm::detect().map_err(|fault| fault.to_string())?;
+        if found.kind() == TeeKind::Tdx {
+            say_what_ails_the_boot_log();
+        }
         if let Some(pem) = self.vcek_pem()? {
             found = found.with_vcek_pem(pem);
         }
@@ -181,6 +192,7 @@ impl HardwareConfig {
 
     fn tdx_device(&self, policy: &Policy) -> Result<Arc<dyn EvidenceProvider>, String> {
         let found = TdxDevice::new();
+        say_what_ails_the_boot_log();
         Ok(match self.checked_gpu(policy)? {
             Some(gpu) => Arc::new(found.with_gpu(gpu)),
             None => Arc::new(found),
