@@ -262,8 +262,17 @@ mod tests {
     #[test]
     fn what_cannot_work_is_said() {
         let fault = |config: ProxyConfig| config.check().unwrap_err().to_string();
-        assert!(fault(ProxyConfig::default()).starts_with("network_file"));
-        let base = ProxyConfig { network_file: "net.json".into(), ..ProxyConfig::default() };
+        let unset = fault(ProxyConfig::default());
+        assert!(
+            unset.starts_with("not set yet: owner") && unset.contains("network_file"),
+            "{unset}"
+        );
+        let base = ProxyConfig {
+            owner: "me".to_owned(),
+            root: "there".to_owned(),
+            network_file: "net.json".into(),
+            ..ProxyConfig::default()
+        };
         let plain = ProxyConfig { transport: Transport::Plain, ..base.clone() };
         assert!(fault(plain).contains("loopback"));
         let lax = ProxyConfig { check_worker_images: false, ..base.clone() };
