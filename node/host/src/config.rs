@@ -43,16 +43,32 @@ pub enum ConfigFault {
     /// Settings that have no default and were not given. All at once, so that nobody learns of them
     /// one start after the other.
     #[error(
-        "not set yet: {0}. Write what is missing into the file of --config, or give --set \
-         member=value for each"
+        "not set yet: {}. Write what is missing into the file of --config, or give --set \
+         member=value for each", listed(.0)
     )]
-    Missing(String),
+    Missing(Vec<(String, &'static str)>),
     /// The whole does not make a configuration: unknown member, wrong type, missing member.
     #[error("configuration: {reason}")]
     Whole {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl ConfigFault {
+    /// The same fault where the members stand in a table of the file.
+    #[must_use]
+    pub fn within(self, table: &str) -> Self {
+        let inner = |member: &str| format!("{table}.{member}");
+        match self {
+            Self::Member { member, reason } => Self::Setting { origin: inner(member), reason },
+            Self::Missing(missing) => {
+                let missing = missing.into_iter().map(|(member, why)| (inner(&member), why));
+                Self::Missing(missing.collect())
+            }
+            other => other,
+        }
+    }
 }
 
 /// The layers of one role's configuration, collected in order.
@@ -186,14 +202,19 @@ impl Layers {
 ///
 /// # Errors
 /// [`ConfigFault::Missing`] names every one that is empty.
-pub fn required(members: &[(&str, &str, &str)]) -> Result<(), ConfigFault> {
+pub fn required(members: &[(&str, &str, &'static str)]) -> Result<(), ConfigFault> {
     let missing = members.iter().filter(|(_, value, _)| value.is_empty());
-    let missing: Vec<String> =
-        missing.map(|(member, _, meaning)| format!("{member} ({meaning})")).collect();
+    let missing: Vec<_> =
+        missing.map(|(member, _, meaning)| ((*member).to_owned(), *meaning)).collect();
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(ConfigFault::Missing(missing.join(", "))),
+        false => Err(ConfigFault::Missing(missing)),
     }
+}
+
+fn listed(missing: &[(String, &str)]) -> String {
+    let each = missing.iter().map(|(member, meaning)| format!("{member} ({meaning})"));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// What is asked of every role: which network it belongs to, by its chain or a registry file, and

@@ -61,7 +61,7 @@ pub(crate) fn gateway(options: &GatewayOptions) -> Result<()> {
     };
     config.network.secret = secret;
     config.network.wallet_key = key;
-    config.network.check().map_err(mistake)?;
+    config.network.check().map_err(|fault| mistake(fault.within("network")))?;
     if config.http.keys_required() {
         config.http.keys_file = Some(keys_file(&config));
     }

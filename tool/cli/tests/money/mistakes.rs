@@ -40,8 +40,13 @@ fn about_nodes_everything_that_is_missing_at_once() {
     says("worker", &[], "chain.kind (mainnet, testnet or local; or network_file:");
     says("worker", &["owner=x", "model=m", "chain.kind=mainnet"], "not set yet: root (address");
     says("proxy", &[], "not set yet: owner (TON address that the proxy earns for), chain.kind (");
-    says("gateway", &[], "not set yet: owner (TON address that unused coins go back to), chain");
-    says("gateway", &["network.network_file=n", "network.root=r"], "not set yet: wallet (");
+    says("gateway", &[], "not set yet: network.owner (TON address that unused coins");
+    says("gateway", &["network.network_file=n", "network.root=r"], "network.wallet (");
+    says(
+        "gateway",
+        &["network.network_file=n", "network.root=r", "network.wallet=w"],
+        "network.wallet: ",
+    );
     says("key-manager", &[], "not set yet: chain.kind (");
     says("key-manager", &["chain.kind=testnet"], "not set yet: root (");
 }
