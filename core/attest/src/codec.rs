@@ -2,10 +2,19 @@
 
 use thiserror::Error;
 
+use crate::fault::BadEvidence;
+
 /// Bytes that are not what they should be. They came from outside: refuse them.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct Malformed(pub &'static str);
+
+impl Malformed {
+    /// Says which piece of evidence it was.
+    pub(crate) fn of(self, what: &'static str) -> BadEvidence {
+        BadEvidence::Malformed { what, detail: self.0.to_owned() }
+    }
+}
 
 /// Takes fields from the front.
 #[derive(Debug)]
@@ -53,6 +62,30 @@ impl<'a> Reader<'a> {
     /// There are fewer bytes.
     pub fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    /// Takes a little-endian number of two bytes.
+    ///
+    /// # Errors
+    /// There are fewer bytes.
+    pub fn u16_le(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    /// Takes a little-endian number of four bytes.
+    ///
+    /// # Errors
+    /// There are fewer bytes.
+    pub fn u32_le(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// Takes a little-endian number of eight bytes.
+    ///
+    /// # Errors
+    /// There are fewer bytes.
+    pub fn u64_le(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
     }
 
     /// Takes a text with a length of two bytes, at most `limit` bytes long, without control

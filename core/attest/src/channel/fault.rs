@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::statement::ChannelRole;
+use crate::codec::Malformed;
 use crate::fault::{BadEvidence, CannotCheck};
 use crate::verdict::ClaimKind;
 
@@ -98,4 +99,10 @@ pub enum HandshakeFault {
     /// The caller handed in a verdict over other evidence: a bug of this program.
     #[error("the verdict is about other evidence than the peer's")]
     ForeignVerdict,
+}
+
+impl From<Malformed> for HandshakeFault {
+    fn from(Malformed(detail): Malformed) -> Self {
+        Self::Malformed { detail }
+    }
 }

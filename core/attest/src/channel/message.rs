@@ -5,6 +5,7 @@
 
 use super::fault::HandshakeFault;
 use super::statement::{ADDRESS_LIMIT, ChannelRole};
+use crate::codec::{Malformed, Reader};
 use crate::digest::Digest32;
 use crate::endorsement::ENDORSEMENT_LIMIT;
 use crate::evidence::{BOOT_LOG_LIMIT, EVENT_LOG_LIMIT, QUOTE_LIMIT, VCEK_LIMIT};
@@ -119,23 +120,24 @@ impl Message {
     /// [`HandshakeFault::Malformed`]: close the connection.
     pub fn decode(bytes: &[u8]) -> Result<Self, HandshakeFault> {
         if bytes.len() > MESSAGE_LIMIT {
-            return Err(malformed("it is too long"));
+            return Err(Malformed("it is too long").into());
         }
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         let message = match reader.byte()? {
             HELLO => Self::Hello(decode_hello(&mut reader)?),
             OFFER => Self::Offer(Box::new(decode_offer(&mut reader)?)),
-            _ => return Err(malformed("its kind is unknown")),
+            _ => return Err(Malformed("its kind is unknown").into()),
         };
-        if reader.rest.is_empty() { Ok(message) } else { Err(malformed("bytes follow it")) }
+        reader.finish()?;
+        Ok(message)
     }
 }
 
-fn decode_hello(reader: &mut Reader<'_>) -> Result<Hello, HandshakeFault> {
-    let role = ChannelRole::from_byte(reader.byte()?).ok_or_else(|| malformed("its role"))?;
+fn decode_hello(reader: &mut Reader<'_>) -> Result<Hello, Malformed> {
+    let role = ChannelRole::from_byte(reader.byte()?).ok_or(Malformed("its role"))?;
     let flags = reader.byte()?;
     if flags > 7 {
-        return Err(malformed("its flags"));
+        return Err(Malformed("its flags"));
     }
     let nonce = reader.array()?;
     let dialled = if flags & 4 == 0 {
@@ -145,7 +147,7 @@ fn decode_hello(reader: &mut Reader<'_>) -> Result<Hello, HandshakeFault> {
         let address = std::str::from_utf8(reader.take(len)?);
         // It ends in logs and pages.
         let printable = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        let address = address.ok().filter(printable).ok_or_else(|| malformed("its address"))?;
+        let address = address.ok().filter(printable).ok_or(Malformed("its address"))?;
         Some(address.to_owned())
     };
     Ok(Hello { role, nonce, attests: flags & 1 != 0, demands: flags & 2 != 0, dialled })
@@ -180,7 +182,7 @@ fn encode_offer(offer: &Offer) -> Vec<u8> {
     out
 }
 
-fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, HandshakeFault> {
+fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, Malformed> {
     let announcement = Announcement {
         own_id: Digest32::from(reader.array()?),
         keyset: Digest32::from(reader.array()?),
@@ -192,10 +194,10 @@ fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, HandshakeFault> {
     };
     let mut offer = Offer {
         announcement,
-        tdx_quote: reader.optional(QUOTE_LIMIT)?,
-        sev_report: reader.optional(REPORT_LEN)?,
-        sev_vcek_pem: reader.optional(VCEK_LIMIT)?,
-        event_log: reader.optional(EVENT_LOG_LIMIT)?,
+        tdx_quote: optional(reader, QUOTE_LIMIT)?,
+        sev_report: optional(reader, REPORT_LEN)?,
+        sev_vcek_pem: optional(reader, VCEK_LIMIT)?,
+        event_log: optional(reader, EVENT_LOG_LIMIT)?,
         gpu: decode_gpu(reader)?,
         ..Offer::default()
     };
@@ -206,32 +208,32 @@ fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, HandshakeFault> {
     ];
     let mut is_ended = true;
     for (part, limit) in tail {
-        if reader.rest.is_empty() {
+        if reader.rest().is_empty() {
             break;
         }
-        *part = reader.optional(limit)?;
+        *part = optional(reader, limit)?;
         is_ended = part.is_some();
     }
     if !is_ended {
-        return Err(malformed("its last part is announced as absent"));
+        return Err(Malformed("its last part is announced as absent"));
     }
     Ok(offer)
 }
 
-fn decode_gpu(reader: &mut Reader<'_>) -> Result<Option<GpuEvidence>, HandshakeFault> {
+fn decode_gpu(reader: &mut Reader<'_>) -> Result<Option<GpuEvidence>, Malformed> {
     match reader.byte()? {
         0 => return Ok(None),
         1 => {}
-        _ => return Err(malformed("a mark is neither 0 nor 1")),
+        _ => return Err(Malformed("a mark is neither 0 nor 1")),
     }
     let flags = reader.byte()?;
     if flags > 3 {
-        return Err(malformed("the GPU's flags"));
+        return Err(Malformed("the GPU's flags"));
     }
     let mode = GpuMode { confidential: flags & 1 != 0, developer: flags & 2 != 0 };
-    let absent = || malformed("a part of the GPU evidence is absent");
-    let report = reader.optional(GPU_LIMIT)?.ok_or_else(absent)?;
-    let chain_pem = reader.optional(GPU_LIMIT)?.ok_or_else(absent)?;
+    let absent = Malformed("a part of the GPU evidence is absent");
+    let report = optional(reader, GPU_LIMIT)?.ok_or(absent)?;
+    let chain_pem = optional(reader, GPU_LIMIT)?.ok_or(absent)?;
     Ok(Some(GpuEvidence { report, chain_pem, mode }))
 }
 
@@ -246,43 +248,17 @@ fn write(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
-/// Takes bytes from the front.
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], HandshakeFault> {
-        let (head, rest) =
-            self.rest.split_at_checked(len).ok_or_else(|| malformed("it ends early"))?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], HandshakeFault> {
-        self.take(N)?.try_into().map_err(|_| malformed("it ends early"))
-    }
-
-    fn byte(&mut self) -> Result<u8, HandshakeFault> {
-        let [byte] = self.array()?;
-        Ok(byte)
-    }
-
-    fn optional(&mut self, limit: usize) -> Result<Option<Vec<u8>>, HandshakeFault> {
-        match self.byte()? {
-            0 => Ok(None),
-            1 => {
-                let len = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
-                if len > limit {
-                    return Err(malformed("a part of it is too long"));
-                }
-                Ok(Some(self.take(len)?.to_vec()))
+/// Reads a byte string that may be absent.
+fn optional(reader: &mut Reader<'_>, limit: usize) -> Result<Option<Vec<u8>>, Malformed> {
+    match reader.byte()? {
+        0 => Ok(None),
+        1 => {
+            let len = usize::try_from(u32::from_be_bytes(reader.array()?)).unwrap_or(usize::MAX);
+            if len > limit {
+                return Err(Malformed("a part of it is too long"));
             }
-            _ => Err(malformed("a mark is neither 0 nor 1")),
+            Ok(Some(reader.take(len)?.to_vec()))
         }
+        _ => Err(Malformed("a mark is neither 0 nor 1")),
     }
-}
-
-fn malformed(detail: &'static str) -> HandshakeFault {
-    HandshakeFault::Malformed { detail }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::codec::{Malformed, Reader};
 use crate::digest::Digest48;
 use crate::fault::BadEvidence;
 
@@ -62,9 +63,14 @@ impl SpdmReport {
                 limit: REPORT_LIMIT,
             });
         }
-        let mut reader = Reader { rest: report };
+        Self::parse(report).map_err(|fault| fault.of("the GPU report"))
+    }
+
+    fn parse(report: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(report);
         let nonce = request(&mut reader)?;
-        reader.expect("the response", &[SPDM_11, MEASUREMENTS])?;
+        let answer = "the response is not SPDM 1.1 MEASUREMENTS";
+        expect(&mut reader, &[SPDM_11, MEASUREMENTS], answer)?;
         reader.take(2)?;
         let [blocks] = reader.array()?;
         let [a, b, c] = reader.array()?;
@@ -72,12 +78,10 @@ impl SpdmReport {
         let measurements = record(reader.take(record_len)?, blocks)?;
         // The responder's nonce; it adds nothing for the verifier.
         reader.take(32)?;
-        let opaque_len = usize::from(u16::from_le_bytes(reader.array()?));
+        let opaque_len = usize::from(reader.u16_le()?);
         let opaque = opaque_fields(reader.take(opaque_len)?)?;
         let signature = reader.array()?;
-        if !reader.rest.is_empty() {
-            return Err(malformed("bytes follow the signature"));
-        }
+        reader.finish().map_err(|_| Malformed("bytes follow the signature"))?;
         let signed_len = report.len().saturating_sub(SIGNATURE_LEN);
         Ok(Self { nonce, measurements, opaque, signed_len, signature })
     }
@@ -98,79 +102,52 @@ impl SpdmReport {
 }
 
 /// Reads the request and returns its nonce.
-fn request(reader: &mut Reader<'_>) -> Result<[u8; 32], BadEvidence> {
-    let mut request = Reader { rest: reader.take(REQUEST_LEN)? };
-    request.expect("the request", &[SPDM_11, GET_MEASUREMENTS])?;
+fn request(reader: &mut Reader<'_>) -> Result<[u8; 32], Malformed> {
+    let mut request = Reader::new(reader.take(REQUEST_LEN)?);
+    let question = "the request is not SPDM 1.1 GET_MEASUREMENTS";
+    expect(&mut request, &[SPDM_11, GET_MEASUREMENTS], question)?;
     request.take(2)?;
     request.array()
 }
 
 /// Reads the blocks of the measurement record.
-fn record(bytes: &[u8], blocks: u8) -> Result<BTreeMap<u8, Digest48>, BadEvidence> {
-    let mut reader = Reader { rest: bytes };
+fn record(bytes: &[u8], blocks: u8) -> Result<BTreeMap<u8, Digest48>, Malformed> {
+    let mut reader = Reader::new(bytes);
     let mut measurements = BTreeMap::new();
     for _ in 0..blocks {
         let [index, specification] = reader.array()?;
-        let len = usize::from(u16::from_le_bytes(reader.array()?));
-        let mut block = Reader { rest: reader.take(len)? };
+        let len = usize::from(reader.u16_le()?);
+        let mut block = Reader::new(reader.take(len)?);
         if specification != DMTF {
-            return Err(malformed("a measurement is not of the DMTF form"));
+            return Err(Malformed("a measurement is not of the DMTF form"));
         }
         let [_value_type] = block.array()?;
-        let value_len = usize::from(u16::from_le_bytes(block.array()?));
-        if value_len != 48 || block.rest.len() != 48 {
-            return Err(malformed("a measurement is not of 48 bytes"));
+        let value_len = usize::from(block.u16_le()?);
+        if value_len != 48 || block.rest().len() != 48 {
+            return Err(Malformed("a measurement is not of 48 bytes"));
         }
         if measurements.insert(index, Digest48::from(block.array()?)).is_some() {
-            return Err(malformed("a measurement occurs twice"));
+            return Err(Malformed("a measurement occurs twice"));
         }
     }
-    if reader.rest.is_empty() {
-        Ok(measurements)
-    } else {
-        Err(malformed("bytes follow the blocks"))
-    }
+    reader.finish().map_err(|_| Malformed("bytes follow the blocks"))?;
+    Ok(measurements)
 }
 
-fn opaque_fields(bytes: &[u8]) -> Result<BTreeMap<u16, Vec<u8>>, BadEvidence> {
-    let mut reader = Reader { rest: bytes };
+fn opaque_fields(bytes: &[u8]) -> Result<BTreeMap<u16, Vec<u8>>, Malformed> {
+    let mut reader = Reader::new(bytes);
     let mut fields = BTreeMap::new();
-    while !reader.rest.is_empty() {
-        let kind = u16::from_le_bytes(reader.array()?);
-        let len = usize::from(u16::from_le_bytes(reader.array()?));
+    while !reader.rest().is_empty() {
+        let kind = reader.u16_le()?;
+        let len = usize::from(reader.u16_le()?);
         if fields.insert(kind, reader.take(len)?.to_vec()).is_some() {
-            return Err(malformed("an opaque field occurs twice"));
+            return Err(Malformed("an opaque field occurs twice"));
         }
     }
     Ok(fields)
 }
 
-/// Takes bytes from the front.
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], BadEvidence> {
-        let (head, rest) =
-            self.rest.split_at_checked(len).ok_or_else(|| malformed("it ends early"))?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadEvidence> {
-        self.take(N)?.try_into().map_err(|_| malformed("it ends early"))
-    }
-
-    fn expect(&mut self, what: &str, bytes: &[u8]) -> Result<(), BadEvidence> {
-        if self.take(bytes.len())? == bytes {
-            Ok(())
-        } else {
-            Err(malformed(&format!("{what} is not SPDM 1.1 GET_MEASUREMENTS")))
-        }
-    }
-}
-
-fn malformed(detail: &str) -> BadEvidence {
-    BadEvidence::Malformed { what: "the GPU report", detail: detail.to_owned() }
+/// Takes bytes that stand in every report of this form.
+fn expect(reader: &mut Reader<'_>, bytes: &[u8], fault: &'static str) -> Result<(), Malformed> {
+    if reader.take(bytes.len())? == bytes { Ok(()) } else { Err(Malformed(fault)) }
 }

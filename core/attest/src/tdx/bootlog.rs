@@ -7,6 +7,7 @@
 //! The log itself is nobody's word: only the digests that lead to the registers of a quote are. An
 //! event's kind and text count where its digest covers them ([`BootEvent::covered`]).
 
+use crate::codec::{Malformed, Reader};
 use crate::digest::Digest48;
 use crate::evidence::BOOT_LOG_LIMIT;
 use crate::fault::BadEvidence;
@@ -195,14 +196,14 @@ impl<'a> Variable<'a> {
         if !VARIABLES.contains(&event.kind) {
             return None;
         }
-        let mut reader = Reader { rest: &event.data };
+        let mut reader = Reader::new(&event.data);
         reader.take(16).ok()?;
-        let mut len = || usize::try_from(u64::from_le_bytes(reader.array().ok()?)).ok();
+        let mut len = || usize::try_from(reader.u64_le().ok()?).ok();
         let (name_len, value_len) = (len()?, len()?);
         let name = reader.take(name_len.checked_mul(2)?).ok()?;
         let value = reader.take(value_len).ok()?;
         let name = wide_text(name).unwrap_or_else(|| "a variable".to_owned());
-        reader.rest.is_empty().then(|| Self { name: cut(&name), value })
+        reader.rest().is_empty().then(|| Self { name: cut(&name), value })
     }
 }
 
@@ -214,7 +215,7 @@ impl BootLog {
     /// not, an event without SHA-384, too many bytes or events: refuse the peer.
     pub fn read(bytes: &[u8]) -> Result<Self, BadEvidence> {
         let (log, rest) = Self::read_front(bytes)?;
-        if rest.is_empty() { Ok(log) } else { Err(malformed("bytes follow it")) }
+        if rest.is_empty() { Ok(log) } else { Err(malformed(Malformed("bytes follow it"))) }
     }
 
     /// Returns the log at the front of an area that is padded with bytes 0xff or 0, as the system
@@ -225,26 +226,26 @@ impl BootLog {
     pub fn trim(area: &[u8]) -> Result<&[u8], BadEvidence> {
         let (_, rest) = Self::read_front(area)?;
         let len = area.len() - rest.len();
-        area.get(..len).ok_or_else(|| malformed("it ends early"))
+        area.get(..len).ok_or_else(|| malformed(Malformed("it ends early")))
     }
 
     /// Returns the log and what follows its last event.
     fn read_front(bytes: &[u8]) -> Result<(Self, &[u8]), BadEvidence> {
-        let mut reader = Reader { rest: bytes };
-        let banks = read_header(&mut reader)?;
+        let mut reader = Reader::new(bytes);
+        let banks = read_header(&mut reader).map_err(malformed)?;
         let mut events = Vec::new();
-        while !reader.rest.is_empty() && !is_padding(reader.rest) {
+        while !reader.rest().is_empty() && !is_padding(reader.rest()) {
             if events.len() == EVENT_LIMIT {
-                return Err(malformed("it has too many events"));
+                return Err(malformed(Malformed("it has too many events")));
             }
-            events.push(read_event(&mut reader, &banks)?);
-            let len = bytes.len() - reader.rest.len();
+            events.push(read_event(&mut reader, &banks).map_err(malformed)?);
+            let len = bytes.len() - reader.rest().len();
             if len > BOOT_LOG_LIMIT {
                 let what = "the boot log";
                 return Err(BadEvidence::TooLong { what, len, limit: BOOT_LOG_LIMIT });
             }
         }
-        Ok((Self { events }, reader.rest))
+        Ok((Self { events }, reader.rest()))
     }
 
     /// Returns a log of these events.
@@ -337,61 +338,61 @@ fn extend(registers: &mut [Digest48; 4], event: &BootEvent) -> Option<Digest48> 
 type Banks = Vec<(u16, usize)>;
 
 /// Reads the first event: the older form around `TCG_EfiSpecIDEvent`.
-fn read_header(reader: &mut Reader<'_>) -> Result<Banks, BadEvidence> {
-    let _index = reader.u32()?;
-    if reader.u32()? != NO_ACTION {
-        return Err(malformed("its first event is another than the header"));
+fn read_header(reader: &mut Reader<'_>) -> Result<Banks, Malformed> {
+    let _index = reader.u32_le()?;
+    if reader.u32_le()? != NO_ACTION {
+        return Err(Malformed("its first event is another than the header"));
     }
     reader.take(OLD_DIGEST_LEN)?;
-    let len = reader.u32()?;
-    let mut reader = Reader { rest: reader.take(usize::try_from(len).unwrap_or(usize::MAX))? };
+    let len = reader.u32_le()?;
+    let mut reader = Reader::new(reader.take(usize::try_from(len).unwrap_or(usize::MAX))?);
     if reader.take(SIGNATURE.len())? != SIGNATURE {
-        return Err(malformed("its form is not the crypto-agile one"));
+        return Err(Malformed("its form is not the crypto-agile one"));
     }
     // Platform class, version, errata, width of integers.
     reader.take(8)?;
-    let count = reader.u32()?;
+    let count = reader.u32_le()?;
     let mut banks = Banks::new();
     for _ in 0..count {
         if banks.len() == BANK_LIMIT {
-            return Err(malformed("it announces too many algorithms"));
+            return Err(Malformed("it announces too many algorithms"));
         }
-        banks.push((reader.u16()?, usize::from(reader.u16()?)));
+        banks.push((reader.u16_le()?, usize::from(reader.u16_le()?)));
     }
-    let [vendor_len] = reader.array()?;
+    let vendor_len = reader.byte()?;
     reader.take(usize::from(vendor_len))?;
-    match reader.rest {
+    match reader.rest() {
         [] if banks.contains(&(SHA384, 48)) => Ok(banks),
-        [] => Err(malformed("it has no digests by SHA-384")),
-        _ => Err(malformed("bytes follow its header")),
+        [] => Err(Malformed("it has no digests by SHA-384")),
+        _ => Err(Malformed("bytes follow its header")),
     }
 }
 
 /// Reads one `TCG_PCR_EVENT2`.
-fn read_event(reader: &mut Reader<'_>, banks: &Banks) -> Result<BootEvent, BadEvidence> {
-    let index = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);
+fn read_event(reader: &mut Reader<'_>, banks: &Banks) -> Result<BootEvent, Malformed> {
+    let index = usize::try_from(reader.u32_le()?).unwrap_or(usize::MAX);
     let register = BootRegister::ALL.get(index).copied();
-    let register = register.ok_or_else(|| malformed("an event is of a register unknown to TDX"))?;
-    let kind = reader.u32()?;
-    let count = reader.u32()?;
+    let register = register.ok_or(Malformed("an event is of a register unknown to TDX"))?;
+    let kind = reader.u32_le()?;
+    let count = reader.u32_le()?;
     let mut digest = None;
     if usize::try_from(count).unwrap_or(usize::MAX) > banks.len() {
-        return Err(malformed("an event has more digests than the header announces"));
+        return Err(Malformed("an event has more digests than the header announces"));
     }
     for _ in 0..count {
-        let algorithm = reader.u16()?;
+        let algorithm = reader.u16_le()?;
         let bank = banks.iter().find(|(known, _)| *known == algorithm);
-        let (_, len) = bank.ok_or_else(|| malformed("an event's algorithm was not announced"))?;
+        let (_, len) = bank.ok_or(Malformed("an event's algorithm was not announced"))?;
         let bytes = reader.take(*len)?;
         if algorithm == SHA384 {
-            let bytes: [u8; 48] = bytes.try_into().map_err(|_| malformed("a short digest"))?;
+            let bytes: [u8; 48] = bytes.try_into().map_err(|_| Malformed("a short digest"))?;
             if digest.replace(Digest48::from(bytes)).is_some() {
-                return Err(malformed("an event has two digests by SHA-384"));
+                return Err(Malformed("an event has two digests by SHA-384"));
             }
         }
     }
-    let digest = digest.ok_or_else(|| malformed("an event has no digest by SHA-384"))?;
-    let len = reader.u32()?;
+    let digest = digest.ok_or(Malformed("an event has no digest by SHA-384"))?;
+    let len = reader.u32_le()?;
     let data = reader.take(usize::try_from(len).unwrap_or(usize::MAX))?.to_vec();
     Ok(BootEvent { register, kind, digest, data })
 }
@@ -432,32 +433,6 @@ fn cut(text: &str) -> String {
     text.chars().take(TEXT_LIMIT).collect()
 }
 
-/// Takes bytes from the front.
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], BadEvidence> {
-        let (head, rest) =
-            self.rest.split_at_checked(len).ok_or_else(|| malformed("it ends early"))?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadEvidence> {
-        self.take(N)?.try_into().map_err(|_| malformed("it ends early"))
-    }
-
-    fn u16(&mut self) -> Result<u16, BadEvidence> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, BadEvidence> {
-        self.array().map(u32::from_le_bytes)
-    }
-}
-
-fn malformed(detail: &str) -> BadEvidence {
-    BadEvidence::Malformed { what: "the boot log", detail: detail.to_owned() }
+fn malformed(fault: Malformed) -> BadEvidence {
+    fault.of("the boot log")
 }

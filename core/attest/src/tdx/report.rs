@@ -2,6 +2,7 @@
 //!
 //! Layout: Intel TDX DCAP quoting library, quote formats 4 and 5.
 
+use crate::codec::{Malformed, Reader};
 use crate::digest::Digest48;
 use crate::fault::BadEvidence;
 use crate::measurement::TdMeasurement;
@@ -11,9 +12,6 @@ const TEE_TDX: u32 = 0x81;
 
 /// Length of the quote header in bytes.
 const HEADER_LEN: usize = 48;
-
-/// Length of a TD 1.0 report body in bytes; every later body begins with it.
-const TD10_LEN: usize = 584;
 
 const DEBUG: u64 = 1;
 const PROFILING: u64 = 0x70;
@@ -49,19 +47,19 @@ impl TdReport {
     /// # Errors
     /// Anything that is not a TDX quote of these versions: refuse the peer.
     pub fn read(quote: &[u8]) -> Result<Self, BadEvidence> {
-        let mut reader = Reader { rest: quote };
-        let version = reader.u16()?;
-        let _key_type = reader.u16()?;
-        let tee_type = reader.u32()?;
+        let mut reader = Reader::new(quote);
+        let version = reader.u16_le().map_err(short)?;
+        let _key_type = reader.u16_le().map_err(short)?;
+        let tee_type = reader.u32_le().map_err(short)?;
         if tee_type != TEE_TDX {
             return Err(BadEvidence::WrongTee { tee_type });
         }
-        reader.skip(HEADER_LEN - 8)?;
+        reader.take(HEADER_LEN - 8).map_err(short)?;
         match version {
             4 => {}
             5 => {
-                let body_type = reader.u16()?;
-                let len = reader.u32()?;
+                let body_type = reader.u16_le().map_err(short)?;
+                let len = reader.u32_le().map_err(short)?;
                 let expected = match body_type {
                     2 => 584,
                     3 => 648,
@@ -77,7 +75,7 @@ impl TdReport {
             }
             other => return Err(malformed(format!("quote version {other}"))),
         }
-        Self::read_body(version, reader.take(TD10_LEN)?)
+        Self::read_body(version, &mut reader).map_err(short)
     }
 
     /// Says whether the host can look into the guest.
@@ -110,16 +108,16 @@ impl TdReport {
         Ok(())
     }
 
-    fn read_body(version: u16, body: &[u8]) -> Result<Self, BadEvidence> {
-        let mut reader = Reader { rest: body };
+    /// Reads a body of TD 1.0, 584 bytes; every later body begins with it.
+    fn read_body(version: u16, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             version,
             tee_tcb_svn: reader.array()?,
             mr_seam: Digest48::from(reader.array()?),
             mr_signer_seam: Digest48::from(reader.array()?),
-            seam_attributes: u64::from_le_bytes(reader.array()?),
-            td_attributes: u64::from_le_bytes(reader.array()?),
-            xfam: u64::from_le_bytes(reader.array()?),
+            seam_attributes: reader.u64_le()?,
+            td_attributes: reader.u64_le()?,
+            xfam: reader.u64_le()?,
             measurement: TdMeasurement {
                 mr_td: Digest48::from(reader.array()?),
                 mr_config_id: Digest48::from(reader.array()?),
@@ -137,38 +135,10 @@ impl TdReport {
     }
 }
 
-/// Takes bytes from the front.
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], BadEvidence> {
-        let (head, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or_else(|| malformed(format!("it ends {} bytes early", len - self.rest.len())))?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    fn skip(&mut self, len: usize) -> Result<(), BadEvidence> {
-        self.take(len).map(|_| ())
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadEvidence> {
-        self.take(N)?.try_into().map_err(|_| malformed("it ends early".to_owned()))
-    }
-
-    fn u16(&mut self) -> Result<u16, BadEvidence> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, BadEvidence> {
-        self.array().map(u32::from_le_bytes)
-    }
-}
-
 fn malformed(detail: String) -> BadEvidence {
     BadEvidence::Malformed { what: "the TDX quote", detail }
+}
+
+fn short(fault: Malformed) -> BadEvidence {
+    fault.of("the TDX quote")
 }
