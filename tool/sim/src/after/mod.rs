@@ -344,10 +344,12 @@ impl World {
             for it in &after.actors {
                 let Some((worker, signed)) = it.signed_for(*p) else { continue };
                 let paid = model.workers.get(&worker).copied().unwrap_or(0);
-                // Whose client took its money back uncharged, and faster, took it from the worker.
+                // Whose client took its money back uncharged, and faster, took it from the worker; so
+                // did the storage fees that ate deposits.
                 let took = model.clients.values().any(|client| client.is_forced);
+                let is_lacking = (took || model.eaten > 0) && model.pool + model.spare < FEE;
                 let is_refused = part.is_poor && model.phase == Phase::Closed;
-                if paid < signed && !(is_refused || took && model.pool < FEE) {
+                if paid < signed && !(is_refused || is_lacking) {
                     let text = format!("{worker:?} at proxy {p}: {signed} signed, {paid} paid");
                     return self.fail("a coin cannot be withdrawn", text);
                 }
