@@ -15,7 +15,7 @@ use crate::wishes::BodyWishes;
 pub const MAX_PARTS: usize = 64;
 
 /// Longest head of a part, bytes.
-const MAX_PART_HEAD_BYTES: usize = 4096;
+pub(crate) const MAX_PART_HEAD_BYTES: usize = 4096;
 
 /// What the network needs to know of a form.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,7 +124,7 @@ pub fn read_parts(content_type: &str, body: &[u8]) -> Result<Vec<Part>, ApiError
     parts(body, &boundary_of(content_type)?)
 }
 
-fn boundary_of(content_type: &str) -> Result<String, ApiError> {
+pub(crate) fn boundary_of(content_type: &str) -> Result<String, ApiError> {
     boundary(content_type).ok_or_else(|| {
         let message = "The body must be multipart/form-data with a boundary.";
         ApiError::invalid("content-type", message)
@@ -146,9 +146,13 @@ fn boundary(content_type: &str) -> Option<String> {
     fits.then(|| value.to_owned())
 }
 
-fn broken() -> ApiError {
+pub(crate) fn broken() -> ApiError {
     ApiError::new(400, crate::fault::INVALID_REQUEST, "The form is not well formed.")
         .with_code("invalid_form")
+}
+
+pub(crate) fn too_many_parts() -> ApiError {
+    ApiError::invalid("body", format!("The form has more than {MAX_PARTS} parts."))
 }
 
 fn parts(body: &[u8], boundary: &str) -> Result<Vec<Part>, ApiError> {
@@ -159,10 +163,7 @@ fn parts(body: &[u8], boundary: &str) -> Result<Vec<Part>, ApiError> {
         |at: &usize| *at == 0 || body.get(..*at).is_some_and(|head| head.ends_with(b"\r\n"));
     let marks: Vec<usize> = finder.find_iter(body).filter(at_line).take(MAX_PARTS + 2).collect();
     if marks.len() > MAX_PARTS + 1 {
-        return Err(ApiError::invalid(
-            "body",
-            format!("The form has more than {MAX_PARTS} parts."),
-        ));
+        return Err(too_many_parts());
     }
     let mut parts = Vec::new();
     for pair in marks.windows(2) {
@@ -190,7 +191,7 @@ fn parts(body: &[u8], boundary: &str) -> Result<Vec<Part>, ApiError> {
 }
 
 /// A parameter of a part's `Content-Disposition`.
-fn disposition(head: &[u8], wanted: &str) -> Option<String> {
+pub(crate) fn disposition(head: &[u8], wanted: &str) -> Option<String> {
     let head = std::str::from_utf8(head).ok()?;
     let line = head.split("\r\n").find(|line| {
         line.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("content-disposition:"))

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::dialect::{Dialect, Marks};
 use crate::endpoint::Endpoint;
 use crate::fault::ApiError;
-use crate::form::{FormView, read_parts};
+use crate::form::{FormView, Part, read_parts};
+use crate::form_reader::{FormPiece, FormReader};
 use crate::hide::UsageHider;
 use crate::lines::LinesToEvents;
 use crate::reference::{self, ReferenceLine};
@@ -44,6 +45,9 @@ pub fn request(data: &[u8]) {
 }
 
 /// Any form; the first line is the content type.
+///
+/// # Panics
+/// When the form is read otherwise in pieces.
 pub fn form(data: &[u8]) {
     let cut = memchr::memchr(b'\n', data).unwrap_or(data.len());
     let (kind, body) = data.split_at(cut);
@@ -52,7 +56,38 @@ pub fn form(data: &[u8]) {
     if let Ok(view) = FormView::parse(&kind, body) {
         let _ = view.outgoing(&Bytes::copy_from_slice(body));
     }
-    let _ = read_parts(&kind, body);
+    let read = |part: Part| {
+        let data = body.get(part.data).unwrap_or_default();
+        (part.name, part.file_name, data.to_vec())
+    };
+    let whole = read_parts(&kind, body).ok();
+    let whole: Option<Vec<ReadPart>> = whole.map(|parts| parts.into_iter().map(read).collect());
+    for piece in [1, 7, 100] {
+        assert_eq!(in_pieces(&kind, body, piece), whole, "in pieces of {piece}");
+    }
+}
+
+type ReadPart = (String, Option<String>, Vec<u8>);
+
+/// The parts of a form that comes in pieces of this length.
+fn in_pieces(kind: &str, body: &[u8], piece: usize) -> Option<Vec<ReadPart>> {
+    let mut reader = FormReader::new(kind).ok()?;
+    let mut parts: Vec<ReadPart> = Vec::new();
+    for bytes in body.chunks(piece) {
+        let pushed = reader.push(bytes, |seen| match seen {
+            FormPiece::Part { name, file_name } => {
+                parts.push((name.to_owned(), file_name.map(str::to_owned), Vec::new()));
+            }
+            FormPiece::Data(data) => {
+                if let Some((_, _, content)) = parts.last_mut() {
+                    content.extend_from_slice(data);
+                }
+            }
+        });
+        pushed.ok()?;
+    }
+    reader.finish().ok()?;
+    Some(parts)
 }
 
 /// Any stream of an answer; the first byte says how it is cut into chunks.
