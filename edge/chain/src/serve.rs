@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cocoon_http::PageSettings;
 use ed25519_dalek::SigningKey;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -118,13 +119,11 @@ async fn serve_http(
     global: String,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let service = http::router(node, global).into_make_service_with_connect_info::<SocketAddr>();
     let shutdown = async move {
         let _gone = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(shutdown).await {
-        tracing::error!(%error, "the HTTP interface stops");
-    }
+    let pages = http::router(node, global);
+    cocoon_http::serve(listener, pages, PageSettings::default(), shutdown).await;
 }
 
 /// The lite server's key comes from the chain's seed, so that configuration files stay good.

@@ -4,10 +4,11 @@
 //! the address is the one that the proxy names in `X-Forwarded-For`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use cocoon_http::network_of;
 use cocoon_openai::ApiError;
 use http::HeaderMap;
 
@@ -24,48 +25,19 @@ const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// What each address uses now.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    connections_max: usize,
     requests_per_minute: u32,
     behind_proxy: bool,
     trusted_proxies: Vec<IpAddr>,
-    table: Mutex<HashMap<IpAddr, Account>>,
+    table: Mutex<HashMap<IpAddr, Pace>>,
 }
 
-#[derive(Debug)]
-struct Account {
-    connections: usize,
-    pace: Pace,
-}
-
-/// Why a connection is not served.
+/// Only the reverse proxy may connect, and this is another machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unwelcome {
-    /// The address has all the connections it may have.
-    TooMany,
-    /// Only the reverse proxy may connect, and this is another machine.
-    NotTheProxy,
-}
-
-/// Counts a connection until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    addresses: Arc<Addresses>,
-    address: Option<IpAddr>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(address) = self.address else { return };
-        if let Some(account) = self.addresses.table().get_mut(&address) {
-            account.connections = account.connections.saturating_sub(1);
-        }
-    }
-}
+pub(crate) struct NotTheProxy;
 
 impl Addresses {
     pub(crate) fn new(config: &GatewayConfig) -> Addresses {
         Addresses {
-            connections_max: config.limits.connections_per_address,
             requests_per_minute: config.limits.requests_per_minute_per_address,
             behind_proxy: config.behind_trusted_proxy,
             trusted_proxies: config.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
@@ -73,29 +45,18 @@ impl Addresses {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<IpAddr, Pace>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a new connection.
-    pub(crate) fn connect(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Unwelcome> {
+    /// The address whose share of the connections a new one is; `None` for those without a share.
+    pub(crate) fn share_of(&self, peer: IpAddr) -> Result<Option<IpAddr>, NotTheProxy> {
         let peer = peer.to_canonical();
         let known = self.trusted_proxies.is_empty() || self.trusted_proxies.contains(&peer);
         if self.behind_proxy && !known {
-            return Err(Unwelcome::NotTheProxy);
+            return Err(NotTheProxy);
         }
-        if self.behind_proxy || peer.is_loopback() || self.connections_max == 0 {
-            return Ok(Place { addresses: self.clone(), address: None });
-        }
-        let address = account_of(peer);
-        let mut table = self.table();
-        let (address, account) = self.account(&mut table, address);
-        if account.connections >= self.connections_max {
-            return Err(Unwelcome::TooMany);
-        }
-        account.connections += 1;
-        drop(table);
-        Ok(Place { addresses: self.clone(), address: Some(address) })
+        Ok((!self.behind_proxy && !peer.is_loopback()).then_some(peer))
     }
 
     /// Takes one request from the allowance of the address it comes from.
@@ -113,23 +74,22 @@ impl Addresses {
         }
         let Some(address) = self.user(peer, headers) else { return Ok(()) };
         let mut table = self.table();
-        let (_, account) = self.account(&mut table, account_of(address));
-        account.pace.take(self.requests_per_minute, now).map_err(|wait| {
-            let message = format!(
-                "This gateway takes {} requests a minute from one address.",
-                self.requests_per_minute
-            );
-            let error = ApiError::new(429, "rate_limit_error", message);
-            let refusal = Refusal::from(error.with_code("address_rate_limit"));
-            Box::new(Refusal { retry_after: Some(wait), ..refusal })
-        })
+        self.pace(&mut table, network_of(address)).take(self.requests_per_minute, now).map_err(
+            |wait| {
+                let message = format!(
+                    "This gateway takes {} requests a minute from one address.",
+                    self.requests_per_minute
+                );
+                let error = ApiError::new(429, "rate_limit_error", message);
+                let refusal = Refusal::from(error.with_code("address_rate_limit"));
+                Box::new(Refusal { retry_after: Some(wait), ..refusal })
+            },
+        )
     }
 
-    /// Forgets addresses without connections whose allowance is whole again.
+    /// Forgets addresses whose allowance is whole again.
     pub(crate) fn forget_idle(&self, now: Instant) {
-        self.table().retain(|_, account| {
-            account.connections > 0 || account.pace.idle(now) < Duration::from_secs(60)
-        });
+        self.table().retain(|_, pace| pace.idle(now) < Duration::from_secs(60));
     }
 
     /// Whose request this is; `None` for those without limits.
@@ -144,41 +104,23 @@ impl Addresses {
         last.parse().ok()
     }
 
-    fn account<'a>(
-        &self,
-        table: &'a mut HashMap<IpAddr, Account>,
-        address: IpAddr,
-    ) -> (IpAddr, &'a mut Account) {
+    fn pace<'a>(&self, table: &'a mut HashMap<IpAddr, Pace>, address: IpAddr) -> &'a mut Pace {
         let room = table.len() < REMEMBERED_MAX || table.contains_key(&address);
-        let address = if room { address } else { OTHERS };
-        let fresh = || Account {
-            connections: 0,
-            pace: Pace::new(self.requests_per_minute, Instant::now()),
-        };
-        (address, table.entry(address).or_insert_with(fresh))
-    }
-}
-
-/// A whole /64 of IPv6 is one user's (RFC 6177).
-fn account_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => {
-            let network = u128::from(six) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(network))
-        }
-        four => four,
+        let fresh = || Pace::new(self.requests_per_minute, Instant::now());
+        table.entry(if room { address } else { OTHERS }).or_insert_with(fresh)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::HeaderValue;
 
     use super::*;
 
     fn addresses(change: impl FnOnce(&mut GatewayConfig)) -> Arc<Addresses> {
         let mut config = GatewayConfig::default();
-        config.limits.connections_per_address = 2;
         config.limits.requests_per_minute_per_address = 2;
         change(&mut config);
         Arc::new(Addresses::new(&config))
@@ -189,21 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_own_connections() {
+    fn everybody_but_this_machine_has_a_share() {
         let addresses = addresses(|_| {});
-        let first = addresses.connect(ip("192.0.2.1")).unwrap();
-        let _second = addresses.connect(ip("::ffff:192.0.2.1")).unwrap();
-        assert_eq!(addresses.connect(ip("192.0.2.1")).unwrap_err(), Unwelcome::TooMany);
-        assert!(addresses.connect(ip("192.0.2.2")).is_ok());
-        let kept: Vec<_> = (0..9).map(|_| addresses.connect(ip("127.0.0.1")).unwrap()).collect();
-        drop((first, kept));
-        assert!(addresses.connect(ip("192.0.2.1")).is_ok());
-        let _six = (
-            addresses.connect(ip("2001:db8::1")).unwrap(),
-            addresses.connect(ip("2001:db8::2")).unwrap(),
-        );
-        assert!(addresses.connect(ip("2001:db8::3")).is_err(), "one network, one user");
-        assert!(addresses.connect(ip("2001:db8:0:1::3")).is_ok());
+        let mapped = addresses.share_of(ip("::ffff:192.0.2.1"));
+        assert_eq!(mapped, Ok(Some(ip("192.0.2.1"))));
+        assert_eq!(addresses.share_of(ip("::ffff:127.0.0.1")), Ok(None));
     }
 
     #[test]
@@ -229,8 +161,8 @@ mod tests {
             config.behind_trusted_proxy = true;
             config.trusted_proxies = vec![ip("10.0.0.1")];
         });
-        assert_eq!(addresses.connect(ip("10.0.0.2")).unwrap_err(), Unwelcome::NotTheProxy);
-        let _many: Vec<_> = (0..9).map(|_| addresses.connect(ip("10.0.0.1")).unwrap()).collect();
+        assert_eq!(addresses.share_of(ip("10.0.0.2")), Err(NotTheProxy));
+        assert_eq!(addresses.share_of(ip("10.0.0.1")), Ok(None));
         let now = Instant::now();
         let from = |text: &'static str| {
             let value = HeaderValue::from_static(text);

@@ -4,9 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use cocoon_http::WorkGuard;
 use http_body::{Frame, SizeHint};
 
-use crate::connection::WorkGuard;
 use crate::relay::Relay;
 
 /// What an answer's body is made of.

@@ -77,9 +77,11 @@ pub struct TlsFiles {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Open connections; further ones are answered 503 and closed.
+    /// Open connections. For a further one the connection is closed that was without a request
+    /// longest, or whose user keeps it waiting; it is answered 503 while all are being served.
     pub connections: usize,
-    /// Open connections of one address other than loopback (of one /64 of IPv6); 0 for no limit.
+    /// Open connections of one address other than loopback (of one /64 of IPv6), likewise; 0 for no
+    /// limit.
     pub connections_per_address: usize,
     /// Inference requests a minute from one address other than loopback, as many at once after a
     /// pause; 0 for no limit. Behind a trusted proxy the address is the last one in

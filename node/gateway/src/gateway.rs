@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cocoon_http::{Work, WorkGuard};
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -14,7 +15,6 @@ use crate::address::Addresses;
 use crate::batches::Batches;
 use crate::body::{AnswerBody, Content};
 use crate::config::GatewayConfig;
-use crate::connection::WorkGuard;
 use crate::failure::Refusal;
 use crate::idempotency::IdempotentAnswers;
 use crate::intake;
@@ -51,6 +51,8 @@ pub(crate) type Reply = Response<Content>;
 pub(crate) struct Context {
     /// The address at the other end of the connection.
     peer: IpAddr,
+    /// What the connection is doing.
+    pub(crate) work: Work,
     /// The request's id.
     pub(crate) id: RequestId,
     /// When its head was complete.
@@ -163,6 +165,7 @@ impl<U: Upstream> Gateway<U> {
         let (parts, body) = request.into_parts();
         let context = Context {
             peer,
+            work: work.work(),
             id: request_id::of(&parts.headers),
             began: Instant::now(),
             began_unix_s: unix_seconds(),
@@ -196,7 +199,9 @@ impl<U: Upstream> Gateway<U> {
             (Ok(key), Route::Inference(endpoint)) => {
                 return Box::pin(self.infer(endpoint, parts, body, key, context)).await;
             }
-            (Ok(key), Route::Batch(call)) => return self.batch_call(call, parts, body, key).await,
+            (Ok(key), Route::Batch(call)) => {
+                return self.batch_call(call, parts, body, key, context).await;
+            }
             (Err(refusal), _) => Err(refusal),
             (Ok(_), Route::Preflight) => Ok(pages::empty(StatusCode::NO_CONTENT)),
             (Ok(_), Route::Unknown) => {

@@ -43,7 +43,7 @@ impl<U: Upstream> Gateway<U> {
         context: &Context,
     ) -> Result<Reply, Box<Refusal>> {
         let limits = &self.config().limits;
-        let body = intake::read_body(&parts.headers, body, limits).await?;
+        let body = intake::read_body(&parts.headers, body, limits, &context.work).await?;
         let scope = key.as_ref().map(KeyUse::id).unwrap_or_default();
         let claim_name = header_text(&parts.headers, "idempotency-key")
             .map(|name| idempotency::name(&scope, endpoint, name))

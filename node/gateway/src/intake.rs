@@ -9,17 +9,23 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use cocoon_http::Work;
 use cocoon_openai::ApiError;
 use cocoon_openai::fault::INVALID_REQUEST;
 
 use crate::config::Limits;
 use crate::failure::Refusal;
 
+/// A user whose body grows by less than this in the time that makes a connection slow gives way to
+/// somebody new when the gateway is full.
+pub(crate) const PROGRESS_BYTES: usize = 64 * 1024;
+
 /// Reads the whole body. `Expect: 100-continue` is answered by the first read.
 pub(crate) async fn read_body(
     headers: &HeaderMap,
     mut body: Incoming,
     limits: &Limits,
+    work: &Work,
 ) -> Result<Bytes, Box<Refusal>> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         let message = "Compressed bodies are not accepted: send the body as it is.";
@@ -33,6 +39,7 @@ pub(crate) async fn read_body(
     let pause = Duration::from_millis(limits.body_pause_ms);
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
+    let (waits, mut waits_from) = (work.wait_for_peer(), 0);
     loop {
         let frame = match tokio::time::timeout(pause, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
@@ -43,6 +50,10 @@ pub(crate) async fn read_body(
         let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
         if so_far.saturating_add(data.len()) > limits.body_bytes {
             return Err(Box::new(Refusal::body_too_large(limits.body_bytes)));
+        }
+        if so_far - waits_from >= PROGRESS_BYTES {
+            waits.renew();
+            waits_from = so_far;
         }
         // Most bodies come in one piece, which is then not copied.
         if first.is_empty() && rest.is_none() {
@@ -57,6 +68,7 @@ pub(crate) async fn read_body(
         });
         joined.extend_from_slice(&data);
     }
+    drop(waits);
     Ok(rest.map_or(first, BytesMut::freeze))
 }
 

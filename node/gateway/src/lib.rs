@@ -16,7 +16,6 @@ pub mod batches;
 mod body;
 mod catalog;
 pub mod config;
-mod connection;
 pub mod failure;
 mod filter;
 mod gateway;

@@ -6,17 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_http::{Crowd, CrowdLimits, Deadlines, Seat, Watched, Work};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::address::{Place, Unwelcome};
-use crate::config::{ConfigFault, GatewayConfig};
-use crate::connection::{Deadlines, Watched, Work};
+use crate::config::{ConfigFault, GatewayConfig, Limits};
 use crate::gateway::Gateway;
 use crate::keys::KeysFault;
 use crate::tls::{self, TlsFault};
@@ -102,7 +101,7 @@ impl<U: Upstream> Server<U> {
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         let Some(listener) = self.listener.take() else { return };
         let limits = &self.gateway.config().limits;
-        let slots = Arc::new(Semaphore::new(limits.connections));
+        let crowd = Crowd::new(crowd_limits(limits));
         let drain = Duration::from_millis(limits.drain_ms);
         let (closing, closed) = watch::channel(Closing::Open);
         let upkeep = tokio::spawn(self.gateway.clone().upkeep());
@@ -115,7 +114,7 @@ impl<U: Upstream> Server<U> {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer.ip(), &slots, &closed),
+                Ok((stream, peer)) => self.admit(stream, peer.ip(), &crowd, &closed),
                 Err(fault) => {
                     // Out of descriptors or a connection that died in the queue: breathe.
                     tracing::warn!(%fault, "cannot accept a connection");
@@ -123,7 +122,7 @@ impl<U: Upstream> Server<U> {
                 }
             }
         }
-        self.admit_queued(listener, &slots, &closed);
+        self.admit_queued(listener, &crowd, &closed);
         self.gateway.close();
         // Requests of batches run again after a restart; people's requests go first.
         batches.abort();
@@ -144,7 +143,7 @@ impl<U: Upstream> Server<U> {
     fn admit_queued(
         &self,
         listener: TcpListener,
-        slots: &Arc<Semaphore>,
+        crowd: &Arc<Crowd>,
         closed: &watch::Receiver<Closing>,
     ) {
         let queued = match listener.into_std() {
@@ -157,7 +156,7 @@ impl<U: Upstream> Server<U> {
             let Ok((stream, peer)) = queued.accept() else { break };
             let is_ready = stream.set_nonblocking(true);
             match is_ready.and_then(|()| TcpStream::from_std(stream)) {
-                Ok(stream) => self.admit(stream, peer.ip(), slots, closed),
+                Ok(stream) => self.admit(stream, peer.ip(), crowd, closed),
                 Err(fault) => tracing::warn!(%fault, "cannot accept a connection"),
             }
         }
@@ -167,36 +166,48 @@ impl<U: Upstream> Server<U> {
         &self,
         stream: TcpStream,
         peer: IpAddr,
-        slots: &Arc<Semaphore>,
+        crowd: &Arc<Crowd>,
         closed: &watch::Receiver<Closing>,
     ) {
         // Small answers must not wait for more to come.
         let _ = stream.set_nodelay(true);
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
+        // Whoever walks around the proxy learns nothing of what is here.
+        let Ok(share) = self.gateway.addresses().share_of(peer) else {
+            tracing::warn!(%peer, "refused a connection that is not the trusted proxy's");
+            return;
+        };
+        let Ok(seat) = crowd.enter(share) else {
             self.gateway.metrics().connection_refused();
             // The socket's buffer is empty, so this cannot block; if it fails the user is gone.
             let _ = stream.try_write(FULL_HOUSE);
             return;
         };
-        let place = match self.gateway.addresses().connect(peer) {
-            Ok(place) => place,
-            Err(Unwelcome::TooMany) => {
-                self.gateway.metrics().connection_refused();
-                let _ = stream.try_write(FULL_HOUSE);
-                return;
-            }
-            // Whoever walks around the proxy learns nothing of what is here.
-            Err(Unwelcome::NotTheProxy) => {
-                tracing::warn!(%peer, "refused a connection that is not the trusted proxy's");
-                return;
-            }
-        };
         let (gateway, closed) = (self.gateway.clone(), closed.clone());
-        let session = Session { gateway, peer, place, slot, closed };
+        let session = Session { gateway, peer, seat, closed };
         match self.tls.clone() {
             None => drop(tokio::spawn(session.run(stream))),
             Some(TlsAcceptorBox(acceptor)) => drop(tokio::spawn(session.run_tls(acceptor, stream))),
         }
+    }
+}
+
+/// A user who takes nothing of an answer, or sends nothing of a body, for so long gives way to others
+/// when the gateway is full.
+const SLOW_AFTER: Duration = Duration::from_secs(5);
+
+fn crowd_limits(limits: &Limits) -> CrowdLimits {
+    let per_address_max = match limits.connections_per_address {
+        0 => usize::MAX,
+        some => some,
+    };
+    CrowdLimits { connections_max: limits.connections, per_address_max, slow_after: SLOW_AFTER }
+}
+
+fn deadlines(limits: &Limits) -> Deadlines {
+    Deadlines {
+        head: Duration::from_millis(limits.head_deadline_ms),
+        idle: Duration::from_millis(limits.idle_ms),
+        write_stall: Duration::from_millis(limits.write_stall_ms),
     }
 }
 
@@ -237,15 +248,18 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 struct Session<U> {
     gateway: Arc<Gateway<U>>,
     peer: IpAddr,
-    place: Place,
-    slot: OwnedSemaphorePermit,
+    seat: Seat,
     closed: watch::Receiver<Closing>,
 }
 
 impl<U: Upstream> Session<U> {
     async fn run_tls(self, acceptor: TlsAcceptor, stream: TcpStream) {
         let wait = Duration::from_millis(self.gateway.config().limits.head_deadline_ms);
-        match tokio::time::timeout(wait, acceptor.accept(stream)).await {
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(wait, acceptor.accept(stream)) => accepted,
+            () = self.seat.given_up() => return,
+        };
+        match accepted {
             Ok(Ok(stream)) => self.run(stream).await,
             Ok(Err(fault)) => tracing::debug!(%fault, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -254,8 +268,8 @@ impl<U: Upstream> Session<U> {
 
     async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut self, stream: S) {
         let limits = &self.gateway.config().limits;
-        let work = Work::default();
-        let io = TokioIo::new(Watched::new(stream, work.clone(), Deadlines::of(limits)));
+        let work = self.seat.work().clone();
+        let io = TokioIo::new(Watched::new(stream, work.clone(), deadlines(limits)));
         let (gateway, peer) = (self.gateway.clone(), self.peer);
         let begun = work.clone();
         let service = service_fn(move |request| {
@@ -275,6 +289,10 @@ impl<U: Upstream> Session<U> {
         let mut cut = self.closed.clone();
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = self.seat.given_up() => {
+                tracing::debug!("an idle or slow connection was given up for a new one");
+                Ok(())
+            }
             () = asked_and_closing(&work, &mut self.closed) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
@@ -286,7 +304,6 @@ impl<U: Upstream> Session<U> {
         if let Err(fault) = ended {
             tracing::debug!(%fault, "a connection ended early");
         }
-        drop((self.slot, self.place));
     }
 }
 

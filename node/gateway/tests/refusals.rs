@@ -193,22 +193,53 @@ async fn slow_and_silent_connections_are_dropped() {
 
 #[tokio::test]
 async fn connections_and_requests_are_limited() {
-    let gateway = Running::start_with(|config| {
+    let mut gateway = Running::start_with(|config| {
         config.limits.connections = 2;
         config.limits.requests = 1;
     })
     .await;
+    let held = post("/v1/chat/completions", "", &chat_body("held", ""));
     let mut first = gateway.connect().await;
-    first.write(post("/v1/chat/completions", "", &chat_body("held", "")).as_bytes()).await;
-    let mut gateway = gateway;
+    first.write(held.as_bytes()).await;
     gateway.seen.fed.recv().await.unwrap();
     let mut second = gateway.connect().await;
-    second.write(post("/v1/chat/completions", "", &chat_body("echo", "")).as_bytes()).await;
+    second.write(held.as_bytes()).await;
     let answer = second.answer().await;
     assert_eq!((answer.status, answer.code().as_str()), (429, "gateway_busy"));
     let mut third = gateway.connect().await;
-    let answer = third.answer().await;
+    third.write(b"GET /health HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    assert_eq!(third.answer().await.status, 200, "somebody new gets in");
+    assert!(!second.more().await, "in the place of whoever asks nothing");
+    gateway.network.take_feed().finish(support::record());
+    assert_eq!(first.answer().await.status, 502, "an empty answer");
+}
+
+#[tokio::test]
+async fn a_connection_more_than_can_be_served_is_told_so() {
+    let mut gateway = Running::start_with(|config| config.limits.connections = 1).await;
+    let mut first = gateway.connect().await;
+    first.write(post("/v1/chat/completions", "", &chat_body("held", "")).as_bytes()).await;
+    gateway.seen.fed.recv().await.unwrap();
+    let mut second = gateway.connect().await;
+    let answer = second.answer().await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "gateway_busy"));
     gateway.network.take_feed().finish(support::record());
     assert_eq!(first.answer().await.status, 502, "an empty answer");
+}
+
+/// Whoever comes when strangers hold every place, however they do it.
+#[tokio::test]
+async fn slow_strangers_keep_nobody_out() {
+    for sent in ["", "GET /health HT"] {
+        let gateway = Running::start_with(|config| config.limits.connections = 4).await;
+        let mut strangers = Vec::new();
+        for _ in 0..8 {
+            let mut stranger = gateway.connect().await;
+            stranger.write(sent.as_bytes()).await;
+            strangers.push(stranger);
+            let answer = gateway.send("GET /health HTTP/1.1\r\nhost: t\r\n\r\n").await;
+            assert_eq!(answer.status, 200);
+        }
+        assert!(!strangers[0].more().await, "the first one had to go");
+    }
 }

@@ -3,7 +3,7 @@
 use cocoon_contract::root::RootState;
 use cocoon_host::chain::RootFault;
 use cocoon_host::config::ConfigFault;
-use cocoon_host::pages::Door;
+use cocoon_host::pages::PageSettings;
 use cocoon_host::peers::{Admit, Presence, Transport};
 use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys};
 use cocoon_link::{Event, LinkEvent, LinkHandle, LinkSettings, Links, Listener, PortLimits, Tag};
@@ -181,11 +181,7 @@ async fn listen(
     let bound = socket.local_addr().map_err(fault)?;
     let (router, stop) = (pages.clone().router(), stop.clone());
     tokio::spawn(async move {
-        let served = axum::serve(Door::new(socket), router)
-            .with_graceful_shutdown(async move { stop.asked().await });
-        if let Err(fault) = served.await {
-            tracing::warn!(%fault, "pages ended");
-        }
+        cocoon_host::pages::serve(socket, router, PageSettings::default(), stop.asked()).await;
     });
     Ok(Some(bound))
 }

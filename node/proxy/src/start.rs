@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cocoon_contract::address::{self, ProxyIdentity};
 use cocoon_host::key_feed::KeyFeed;
+use cocoon_host::pages::PageSettings;
 use cocoon_host::peers::{Admit, Presence, Transport};
 use cocoon_host::{Books, BooksEvent, ChannelRole, Stop, Subject, clock, keys};
 use cocoon_ledger::Record;
@@ -223,13 +224,7 @@ async fn serve_pages(
     let pages = pages::router(pages::Pages::new(desk, config));
     let stop = stop.clone();
     tokio::spawn(async move {
-        let served = axum::serve(cocoon_host::pages::Door::new(socket), pages)
-            .with_graceful_shutdown(async move {
-                stop.asked().await;
-            });
-        if let Err(fault) = served.await {
-            tracing::warn!(%fault, "pages ended");
-        }
+        cocoon_host::pages::serve(socket, pages, PageSettings::default(), stop.asked()).await;
     });
     Ok(Some(bound))
 }

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use cocoon_host::Stop;
-use cocoon_host::pages::{BROWSER_HEADERS, Door, FROM_A_WEB_PAGE};
+use cocoon_host::pages::{BROWSER_HEADERS, FROM_A_WEB_PAGE, PageSettings};
 use cocoon_units::{Address, Coefficient};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -82,12 +82,7 @@ pub(crate) async fn listen(
     let pages = router(admin);
     let stop = stop.clone();
     tokio::spawn(async move {
-        let served = axum::serve(Door::new(listener), pages)
-            .with_graceful_shutdown(async move { stop.asked().await })
-            .await;
-        if let Err(fault) = served {
-            tracing::error!(%fault, "status pages ended");
-        }
+        cocoon_host::pages::serve(listener, pages, PageSettings::default(), stop.asked()).await;
     });
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_http::{Crowd, CrowdLimits, Work};
 use ed25519_dalek::SigningKey;
 use tl_proto::{TlRead as _, TlWrite as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,8 +15,11 @@ use super::channel::{self, ChannelFault};
 use super::wire::{ADNL_ANSWER, ADNL_QUERY, LITE_QUERY, Query, TCP_PING, TCP_PONG, WAIT_SEQNO};
 use crate::node::LocalNode;
 
-/// Most clients at a time.
-const CLIENTS_MAX: usize = 256;
+/// Clients at a time. A query is answered at once, so no client keeps another one waiting.
+const CROWD: CrowdLimits =
+    CrowdLimits { connections_max: 256, per_address_max: 64, slow_after: Duration::ZERO };
+/// Pause after the system refused to accept, most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Largest frame from a client, in bytes: an external message fits many times.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// A client must have shaken hands within this time.
@@ -37,28 +41,39 @@ pub(crate) async fn run(
     mut stopped: watch::Receiver<bool>,
 ) {
     let key = Arc::new(key);
-    let slots = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let crowd = Crowd::new(CROWD);
     let mut clients = JoinSet::new();
     loop {
-        let slot = slots.clone().acquire_owned();
-        let next = async { (slot.await, listener.accept().await) };
-        let next = tokio::select! {
+        let accepted = tokio::select! {
             () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => return,
             Some(_) = clients.join_next() => continue,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
-        let (Ok(slot), Ok((stream, peer))) = next else { continue };
+        let Ok((stream, peer)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let ip = peer.ip().to_canonical();
+        let Ok(seat) = crowd.enter((!ip.is_loopback()).then_some(ip)) else { continue };
         let (node, key) = (node.clone(), key.clone());
         clients.spawn(async move {
-            let _slot = slot;
-            if let Err(fault) = serve(stream, &node, &key).await {
+            let served = tokio::select! {
+                served = serve(stream, &node, &key, seat.work()) => served,
+                () = seat.given_up() => Err(ChannelFault::Garbage("silent, and the port is full")),
+            };
+            if let Err(fault) = served {
                 tracing::debug!(%peer, error = &fault as &dyn std::error::Error, "client left");
             }
         });
     }
 }
 
-async fn serve(stream: TcpStream, node: &LocalNode, key: &SigningKey) -> Result<(), ChannelFault> {
+async fn serve(
+    stream: TcpStream,
+    node: &LocalNode,
+    key: &SigningKey,
+    work: &Work,
+) -> Result<(), ChannelFault> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     let accepted = channel::accept(read, write, key, FRAME_BYTES_MAX);
@@ -78,6 +93,8 @@ async fn serve(stream: TcpStream, node: &LocalNode, key: &SigningKey) -> Result<
     loop {
         let payload = tokio::time::timeout(IDLE_TIMEOUT, receiver.receive()).await;
         let payload = payload.map_err(|_| ChannelFault::Garbage("silent for too long"))??;
+        // Whoever asks stays before whoever does not.
+        drop(work.begin());
         match Request::read(&payload) {
             Some(Request::Ping(id)) => {
                 let mut pong = tl_proto::serialize(TCP_PONG);

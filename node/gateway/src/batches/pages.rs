@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::book::{BatchRecord, FileRecord, Stage};
 use super::{Batches, lines};
 use crate::failure::Refusal;
-use crate::gateway::{Gateway, Reply, header_text, unix_seconds};
+use crate::gateway::{Context, Gateway, Reply, header_text, unix_seconds};
 use crate::intake;
 use crate::keys::KeyUse;
 use crate::pages;
@@ -102,6 +102,7 @@ impl<U: Upstream> Gateway<U> {
         parts: &Parts,
         body: Incoming,
         key: Option<KeyUse>,
+        context: &Context,
     ) -> Answered {
         let Some(batches) = self.batches().cloned() else {
             let message = "This gateway keeps no files and batches: its operator set no folder.";
@@ -110,7 +111,7 @@ impl<U: Upstream> Gateway<U> {
         let owner = key.as_ref().map(KeyUse::id).unwrap_or_default();
         let takes_body = matches!(call, BatchCall::UploadFile | BatchCall::CreateBatch);
         let body = if takes_body {
-            intake::read_body(&parts.headers, body, &self.config().limits).await?
+            intake::read_body(&parts.headers, body, &self.config().limits, &context.work).await?
         } else {
             intake::discard(body).await;
             Bytes::new()

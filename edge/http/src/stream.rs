@@ -6,79 +6,23 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use crate::config::Limits;
-
-/// Requests that a connection is working on; shared between the adapter and the answers.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Work(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    running: AtomicUsize,
-    begun: AtomicUsize,
-    asked: Notify,
-}
-
-impl Work {
-    /// Counts one request until the guard is dropped.
-    pub(crate) fn begin(&self) -> WorkGuard {
-        self.0.running.fetch_add(1, Ordering::AcqRel);
-        self.0.begun.fetch_add(1, Ordering::AcqRel);
-        self.0.asked.notify_one();
-        WorkGuard(self.0.clone())
-    }
-
-    fn is_idle(&self) -> bool {
-        self.0.running.load(Ordering::Acquire) == 0
-    }
-
-    /// Waits until the first request has come.
-    pub(crate) async fn asked(&self) {
-        while self.begun() == 0 {
-            self.0.asked.notified().await;
-        }
-    }
-
-    fn begun(&self) -> usize {
-        self.0.begun.load(Ordering::Acquire)
-    }
-}
-
-/// Held by an answer until it is written or given up.
-#[derive(Debug)]
-pub(crate) struct WorkGuard(Arc<Counts>);
-
-impl Drop for WorkGuard {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
-    }
-}
+use crate::work::{PeerWait, Work};
 
 /// The deadlines of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadlines {
-    head: Duration,
-    idle: Duration,
-    write_stall: Duration,
-}
-
-impl Deadlines {
-    pub(crate) fn of(limits: &Limits) -> Deadlines {
-        Deadlines {
-            head: Duration::from_millis(limits.head_deadline_ms),
-            idle: Duration::from_millis(limits.idle_ms),
-            write_stall: Duration::from_millis(limits.write_stall_ms),
-        }
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Longest time from the first byte of a request to the end of its head.
+    pub head: Duration,
+    /// Longest pause before a request.
+    pub idle: Duration,
+    /// Longest time in which the user takes none of the answer.
+    pub write_stall: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +36,8 @@ enum Phase {
 }
 
 /// A stream with deadlines.
-pub(crate) struct Watched<S> {
+#[derive(Debug)]
+pub struct Watched<S> {
     io: S,
     work: Work,
     deadlines: Deadlines,
@@ -102,12 +47,13 @@ pub(crate) struct Watched<S> {
     /// would cost more than letting it fire in vain now and then.
     read_until: Instant,
     read_timer: Pin<Box<Sleep>>,
-    write_until: Option<Instant>,
+    write_until: Option<(Instant, PeerWait)>,
     write_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
-    pub(crate) fn new(io: S, work: Work, deadlines: Deadlines) -> Watched<S> {
+    /// Watches a connection that was just made; `work` is told of each of its requests.
+    pub fn new(io: S, work: Work, deadlines: Deadlines) -> Watched<S> {
         let read_until = Instant::now() + deadlines.idle;
         Watched {
             io,
@@ -165,8 +111,9 @@ impl<S> Watched<S> {
             self.write_until = None;
             return result;
         }
-        let stall = self.deadlines.write_stall;
-        let until = *self.write_until.get_or_insert_with(|| Instant::now() + stall);
+        let (work, stall) = (&self.work, self.deadlines.write_stall);
+        let begins = || (Instant::now() + stall, work.wait_for_peer());
+        let until = self.write_until.get_or_insert_with(begins).0;
         let timer =
             self.write_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if timer.deadline() != until {
