@@ -210,7 +210,7 @@ impl HardwareConfig {
             return self.measured_gpu(policy).map(Some);
         }
         let nonce = clock::random();
-        let evidence = Nvml.evidence(nonce).map_err(|fault| fault.to_string())?;
+        let evidence = Nvml::default().evidence(nonce).map_err(|fault| fault.to_string())?;
         let now_s = clock::now_ms() / 1000;
         gpu::check(&evidence, Some(&nonce), &policy.gpu, &policy.roots, now_s)
             .map_err(|bad| format!("the GPU of this machine: {bad}"))?;

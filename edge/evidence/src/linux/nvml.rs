@@ -4,8 +4,9 @@
 //! "nvmlDevice definitions related to Confidential Computing" (R590). The library is opened at
 //! run time, so that nothing of it is needed to build or where there is no GPU.
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::path::PathBuf;
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use cocoon_attest::gpu::{GpuEvidence, GpuMode};
 
@@ -56,13 +57,31 @@ type GetReport = unsafe extern "C" fn(*mut c_void, *mut Report) -> c_int;
 
 /// The one GPU of this machine, through NVIDIA's library.
 ///
-/// Written after the reference guide and tried without a GPU only.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Nvml;
+/// Written after the reference guide; tried against a stand-in of the library, never with a GPU.
+#[derive(Clone, Debug)]
+pub struct Nvml {
+    library: CString,
+}
+
+impl Default for Nvml {
+    /// The library where the system's loader finds it.
+    fn default() -> Self {
+        Self { library: LIBRARY.to_owned() }
+    }
+}
+
+impl Nvml {
+    /// The library in this file. A path with a zero byte is the path up to it.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        let bytes = path.as_os_str().as_bytes().split(|byte| *byte == 0).next();
+        Self { library: CString::new(bytes.unwrap_or_default()).unwrap_or_default() }
+    }
+}
 
 impl GpuProvider for Nvml {
     fn evidence(&self, nonce: [u8; 32]) -> Result<GpuEvidence, EvidenceFault> {
-        let library = Library::open()?;
+        let library = Library::open(&self.library)?;
         library.evidence(nonce)
     }
 }
@@ -72,11 +91,11 @@ struct Library(*mut c_void);
 
 #[allow(unsafe_code, reason = "the driver's library is C; see SAFETY at each call")]
 impl Library {
-    fn open() -> Result<Self, EvidenceFault> {
-        // SAFETY: the name is a C string that lives for ever; the driver's own initialisers run.
-        let handle = unsafe { libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_NOW) };
+    fn open(library: &CStr) -> Result<Self, EvidenceFault> {
+        // SAFETY: the name is a C string that outlives the call; the driver's own initialisers run.
+        let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW) };
         if handle.is_null() {
-            let path = PathBuf::from(LIBRARY.to_string_lossy().into_owned());
+            let path = PathBuf::from(library.to_string_lossy().into_owned());
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(EvidenceFault::Device { what: "opening NVIDIA's library", path, source });
         }
@@ -222,7 +241,7 @@ mod tests {
     #[test]
     fn a_machine_without_the_driver_says_so() {
         // Where there is one, it either shows evidence or says what is wrong with the GPU.
-        match Nvml.evidence([1; 32]) {
+        match Nvml::default().evidence([1; 32]) {
             Ok(evidence) => assert!(!evidence.report.is_empty()),
             Err(fault) => assert!(!fault.to_string().is_empty()),
         }
