@@ -10,6 +10,7 @@ use crate::fault::BadEvidence;
 use crate::policy::Policy;
 use crate::runtime::user_data;
 use crate::verdict::{ClaimKind, Source};
+use crate::vtpm::VtpmQuote;
 
 /// Returns the report data of a certificate (protocol notes 2.4).
 #[must_use]
@@ -91,19 +92,26 @@ fn statement(statement: &Stated, report_data: &[u8; 64], now_s: u64, draft: &mut
     }
 }
 
-/// Judges the image hash; `listed` says that other lists of measurements already passed.
+/// Judges the image of a report whose signature was verified; `listed` says that other lists of
+/// measurements already passed.
 pub(crate) fn image(
     evidence: &PeerEvidence,
-    hash: Digest32,
+    (report_data, hash): (&[u8; 64], Digest32),
     policy: &Policy,
     listed: bool,
     source: Source,
     draft: &mut Draft,
 ) {
     let kind = ClaimKind::Image;
-    if evidence.runtime_data.is_some() {
-        let reason = "the report measures the cloud's paravisor, not what the guest booted";
-        return draft.silent(kind, source, reason);
+    if evidence.runtime_data.is_some() || evidence.vtpm.is_some() {
+        return match above_paravisor(evidence, report_data, policy, listed) {
+            Ok(Some(reason)) => draft.holds(kind, Source::Vtpm, reason),
+            Ok(None) => {
+                let reason = "the report measures the cloud's paravisor, not what the guest booted";
+                draft.silent(kind, source, reason);
+            }
+            Err(bad) => draft.fails(kind, Source::Vtpm, bad),
+        };
     }
     draft.image(hash);
     if let Some(stated) = evidence.binding.stated()
@@ -128,6 +136,34 @@ pub(crate) fn image(
     } else {
         draft.silent(kind, source, format!("the policy lists no images; this one is {hash}"));
     }
+}
+
+/// Says what shows the image of a guest above a paravisor: the registers of its vTPM, where the policy
+/// lists them and the paravisor, which alone vouches for them. What is shown must be true in any case.
+fn above_paravisor(
+    evidence: &PeerEvidence,
+    report_data: &[u8; 64],
+    policy: &Policy,
+    listed: bool,
+) -> Result<Option<String>, BadEvidence> {
+    let Some(vtpm) = &evidence.vtpm else { return Ok(None) };
+    let runtime_data = evidence.runtime_data.as_deref();
+    let quote = VtpmQuote::read(vtpm, runtime_data)?;
+    user_data(runtime_data.unwrap_or_default(), report_data)?;
+    if policy.vtpm_registers.is_empty() || !listed {
+        return Ok(None);
+    }
+    for expected in &policy.vtpm_registers {
+        let found = quote.register(expected.number);
+        if !found.is_some_and(|found| expected.values.contains(&found)) {
+            let value = found.map_or_else(|| "not shown".to_owned(), |value| value.to_string());
+            let (register, number) = ("a register of the vTPM", expected.number);
+            let found = format!("PCR{number}: {value}");
+            return Err(BadEvidence::Measurement { register, found });
+        }
+    }
+    let count = policy.vtpm_registers.len();
+    Ok(Some(format!("the paravisor and {count} registers of its vTPM are on the policy's lists")))
 }
 
 /// Judges the model named in the statement.

@@ -56,6 +56,31 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
+    /// Takes a big-endian number of two bytes.
+    ///
+    /// # Errors
+    /// There are fewer bytes.
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    /// Takes a big-endian number of four bytes.
+    ///
+    /// # Errors
+    /// There are fewer bytes.
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// Takes a string behind its length of two bytes, big endian.
+    ///
+    /// # Errors
+    /// It ends early.
+    pub fn counted(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = usize::from(self.u16()?);
+        self.take(len)
+    }
+
     /// Takes a big-endian number of eight bytes.
     ///
     /// # Errors

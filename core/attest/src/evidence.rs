@@ -219,6 +219,10 @@ pub struct PeerEvidence {
     /// [`crate::SignedEndorsement`].
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::text::optional")]
     pub endorsement: Option<Vec<u8>>,
+    /// The registers of the vTPM beside a paravisor, as [`crate::vtpm::VtpmQuote::encode`] writes them;
+    /// offered after the handshake only.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::text::optional")]
+    pub vtpm: Option<Vec<u8>>,
 }
 
 impl PeerEvidence {
@@ -298,6 +302,7 @@ impl PeerEvidence {
         part(self.runtime_data.as_deref());
         part(self.boot_log.as_deref());
         part(self.endorsement.as_deref());
+        part(self.vtpm.as_deref());
         Digest32::from(<[u8; 32]>::from(hasher.finalize()))
     }
 

@@ -184,6 +184,14 @@ pub enum BadEvidence {
         /// Value in the quote, hex.
         found: String,
     },
+    /// The registers shown are not those that the vTPM signed.
+    #[error("the vTPM signed registers with the digest {signed}, those shown have {shown}")]
+    Vtpm {
+        /// SHA-256 over what is shown, hex.
+        shown: String,
+        /// What was signed, hex.
+        signed: String,
+    },
     /// A processor generation whose keys are known to leak.
     #[error("{product:?} processors are refused: {reason}")]
     Product {

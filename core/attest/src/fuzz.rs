@@ -14,6 +14,7 @@ use crate::snp::{SnpProduct, SnpReport};
 use crate::tdx::{BootLog, EventLog, TdReport, collateral_dates};
 use crate::verdict::Outcome;
 use crate::verifier::verify;
+use crate::vtpm::{QuoteInfo, VtpmQuote};
 
 /// Any quote.
 ///
@@ -94,6 +95,30 @@ pub fn boot_log(data: &[u8]) {
         tdx_quote: Some(data.to_vec()),
         ..PeerEvidence::new(key)
     });
+}
+
+/// Any registers of a vTPM, with any quote and any key: registers, and registers behind runtime data
+/// whose length the first two bytes give.
+///
+/// # Panics
+/// When registers have two encodings, or arbitrary bytes count as signed.
+pub fn vtpm(data: &[u8]) {
+    const KEY: &[u8] = br#"{"keys":[{"kid":"HCLAkPub","kty":"RSA","n":"AQAB","e":"AQAB"}]}"#;
+    let _ = QuoteInfo::read(data);
+    if let Ok(quote) = VtpmQuote::decode(data) {
+        assert_eq!(quote.encode(), data);
+        assert!(quote.check(KEY, &[0; 64]).is_err(), "arbitrary bytes count as signed");
+        let _ = QuoteInfo::read(&quote.attest);
+    }
+    // The corpus holds quotes of a real key, so this may pass; then the registers are those signed.
+    let (keys, vtpm) = split(data);
+    if let Ok(quote) = VtpmQuote::read(vtpm, Some(keys)) {
+        let info = QuoteInfo::read(&quote.attest);
+        let signed = info.map(|info| info.register_digest);
+        assert_eq!(signed, Ok(quote.register_digest().0.to_vec()));
+    }
+    let (runtime_data, vtpm) = (Some(keys.to_vec()), Some(vtpm.to_vec()));
+    never(&PeerEvidence { runtime_data, vtpm, ..PeerEvidence::new([0; 32]) });
 }
 
 /// Any runtime data of Azure's paravisor, below a report that names them.

@@ -33,6 +33,7 @@ pub mod tdx;
 mod text;
 mod verdict;
 mod verifier;
+pub mod vtpm;
 
 pub use binding::certificate_report_data;
 pub use bundle::{EvidenceBundle, PeerVerdicts};
@@ -52,7 +53,7 @@ pub use evidence::{
 pub use fault::{BadEvidence, CannotCheck, EndorsementFault, ExtensionFault, PolicyFault};
 pub use image::{ImagePart, ImageReading};
 pub use measurement::{Measurement, TdMeasurement};
-pub use policy::{Policy, PolicyMode, RegisteredPlatform};
+pub use policy::{Policy, PolicyMode, RegisteredPlatform, VtpmRegister};
 pub use roots::TrustRoots;
 pub use verdict::{Claim, ClaimKind, Finding, Outcome, PlatformId, Source, Verdict};
 pub use verifier::{Verifier, verify};

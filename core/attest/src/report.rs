@@ -178,6 +178,7 @@ impl Report {
             runtime_data: offer.runtime_data.clone(),
             boot_log: offer.boot_log.clone(),
             endorsement: offer.endorsement.clone(),
+            vtpm: offer.vtpm.clone(),
             ..PeerEvidence::default()
         }
     }

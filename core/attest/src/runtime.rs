@@ -6,7 +6,8 @@
 //! "Confidential VM guest attestation design", attestation report format and runtime claims.
 //!
 //! What the report measures is the paravisor and its firmware, not what the guest booted: that
-//! stands in the vTPM's registers, which nobody here reads. So no image is ever shown this way.
+//! stands in the vTPM's registers ([`crate::vtpm`]). So an image is shown this way only where the policy
+//! lists the paravisor and registers of its vTPM ([`crate::Policy::vtpm_registers`]).
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -31,16 +32,21 @@ struct Claims {
 /// [`BadEvidence`]: the text is too long, is not the one that the report names, or holds no such
 /// bytes.
 pub fn user_data(runtime_data: &[u8], report_data: &[u8; 64]) -> Result<[u8; 64], BadEvidence> {
+    let mut named = [0; 64];
+    named[..32].copy_from_slice(&Sha256::digest(runtime_data));
+    if !bool::from(named.ct_eq(report_data)) {
+        return Err(BadEvidence::NotBound { expected: "the runtime data beside it" });
+    }
+    stated_user_data(runtime_data)
+}
+
+/// Returns the 64 bytes that the text names, whether or not a report covers it.
+pub(crate) fn stated_user_data(runtime_data: &[u8]) -> Result<[u8; 64], BadEvidence> {
     let what = "the runtime data";
     let malformed = |detail: &str| BadEvidence::Malformed { what, detail: detail.to_owned() };
     if runtime_data.len() > RUNTIME_DATA_LIMIT {
         let (len, limit) = (runtime_data.len(), RUNTIME_DATA_LIMIT);
         return Err(BadEvidence::TooLong { what, len, limit });
-    }
-    let mut named = [0; 64];
-    named[..32].copy_from_slice(&Sha256::digest(runtime_data));
-    if !bool::from(named.ct_eq(report_data)) {
-        return Err(BadEvidence::NotBound { expected: "the runtime data beside it" });
     }
     let claims: Claims = serde_json::from_slice(runtime_data)
         .map_err(|_| malformed("it is no JSON with a text user-data"))?;

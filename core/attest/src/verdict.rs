@@ -76,6 +76,8 @@ pub enum Source {
     EventLog,
     /// The firmware's boot log, replayed.
     BootLog,
+    /// The registers that the vTPM beside a paravisor signed.
+    Vtpm,
     /// The statement signed over this connection.
     ChannelStatement,
     /// The statement of a report, signed over our nonce.

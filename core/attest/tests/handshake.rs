@@ -409,16 +409,19 @@ fn the_expected_statement_is_built_from_own_knowledge() {
 }
 
 #[test]
-fn an_endorsement_is_shown_to_peers_that_read_it_and_to_nobody_else() {
-    for reads in [true, false] {
+fn what_only_some_read_is_shown_to_peers_that_announced_it_and_to_nobody_else() {
+    for (reads, reads_vtpm) in [(true, true), (true, false), (false, true), (false, false)] {
         let (mut worker, proxy) = mutual();
         worker.local.reads_endorsements = reads;
+        worker.local.reads_vtpm_quotes = reads_vtpm;
         let mut worker = Party::new(worker.local, 0x31);
         worker.handshake.receive(&hello_of(&proxy.first), &Connection(1), NOW_MS).unwrap();
-        let offer = Offer { endorsement: Some(vec![7; 300]), ..Offer::default() };
+        let (endorsement, vtpm) = (Some(vec![7; 300]), Some(vec![8; 300]));
+        let offer = Offer { endorsement, vtpm, ..Offer::default() };
         let effects = worker.handshake.quoted(Some(offer)).unwrap();
         let [Effect::Send(sent), ..] = effects.as_slice() else { panic!("{effects:?}") };
         let Ok(Message::Offer(offer)) = Message::decode(sent) else { panic!("no offer") };
         assert_eq!(offer.endorsement, reads.then(|| vec![7; 300]));
+        assert_eq!(offer.vtpm, reads_vtpm.then(|| vec![8; 300]));
     }
 }

@@ -67,6 +67,7 @@ prop_compose! {
         runtime_data in prop::option::of(bytes(300)),
         boot_log in prop::option::of(bytes(600)),
         endorsement in prop::option::of(bytes(300)),
+        vtpm in prop::option::of(bytes(600)),
     ) -> Offer {
         let gpu = gpu.map(|(report, chain_pem, confidential, developer)| {
             GpuEvidence { report, chain_pem, mode: GpuMode { confidential, developer } }
@@ -81,6 +82,7 @@ prop_compose! {
             runtime_data,
             boot_log,
             endorsement,
+            vtpm,
         }
     }
 }
@@ -172,10 +174,10 @@ proptest! {
     #[test]
     fn fuzz_targets_hold_their_laws(data in bytes(1500), quote in quote(), report in spdm()) {
         use cocoon_attest::fuzz;
-        let targets: [fn(&[u8]); 12] = [
+        let targets: [fn(&[u8]); 13] = [
             fuzz::tdx_quote, fuzz::snp_report, fuzz::gpu_report, fuzz::event_log,
             fuzz::channel_message, fuzz::report, fuzz::extension, fuzz::collateral, fuzz::policy,
-            fuzz::image, fuzz::boot_log, fuzz::runtime_data,
+            fuzz::image, fuzz::boot_log, fuzz::runtime_data, fuzz::vtpm,
         ];
         for target in targets {
             target(&data);

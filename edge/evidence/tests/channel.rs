@@ -103,6 +103,7 @@ fn local(role: ChannelRole, announcement: Option<Announcement>) -> Local {
         demand: if announcement.is_some() { Demand::Nothing } else { Demand::Always },
         announcement,
         reads_endorsements: true,
+        reads_vtpm_quotes: true,
         wanted_id: None,
     }
 }

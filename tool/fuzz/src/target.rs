@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     target("attest-gpu-report", cocoon_attest::fuzz::gpu_report, 8192),
     target("attest-event-log", cocoon_attest::fuzz::event_log, 4096),
     target("attest-boot-log", cocoon_attest::fuzz::boot_log, 8192),
+    target("attest-vtpm", cocoon_attest::fuzz::vtpm, 4096),
     target("attest-runtime-data", cocoon_attest::fuzz::runtime_data, 2048),
     target("attest-channel", cocoon_attest::fuzz::channel_message, 2048),
     target("attest-report", cocoon_attest::fuzz::report, 8192),

@@ -69,6 +69,8 @@ pub struct Local {
     pub demand: Demand,
     /// Whether the peer announced that it reads endorsements; otherwise it is shown none.
     pub reads_endorsements: bool,
+    /// Whether the peer announced that it reads registers of vTPMs; otherwise it is shown none.
+    pub reads_vtpm_quotes: bool,
     /// Id that the peer must have, when a certain one was dialled.
     pub wanted_id: Option<Digest32>,
 }
@@ -185,6 +187,7 @@ impl Handshake {
             let mut offer = offer.ok_or(HandshakeFault::NoQuote)?;
             offer.announcement = self.local.announcement.clone().ok_or(HandshakeFault::Unable)?;
             offer.endorsement = offer.endorsement.filter(|_| self.local.reads_endorsements);
+            offer.vtpm = offer.vtpm.filter(|_| self.local.reads_vtpm_quotes);
             self.outgoing = Outgoing::Settled;
             Ok(vec![Effect::Send(Message::Offer(Box::new(offer)).encode())])
         });
@@ -327,6 +330,7 @@ impl Handshake {
             runtime_data: offer.runtime_data,
             boot_log: offer.boot_log,
             endorsement: offer.endorsement,
+            vtpm: offer.vtpm,
             ..PeerEvidence::default()
         };
         self.incoming = Incoming::Judging(evidence.digest());

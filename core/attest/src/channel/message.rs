@@ -12,6 +12,7 @@ use crate::evidence::{BOOT_LOG_LIMIT, EVENT_LOG_LIMIT, QUOTE_LIMIT, VCEK_LIMIT};
 use crate::gpu::{GpuEvidence, GpuMode};
 use crate::runtime::RUNTIME_DATA_LIMIT;
 use crate::snp::REPORT_LEN;
+use crate::vtpm::VTPM_LIMIT;
 
 /// Longest message in bytes.
 pub const MESSAGE_LIMIT: usize = 256 * 1024;
@@ -88,6 +89,9 @@ pub struct Offer {
     /// Endorsement by the machine's owner; written only when there is one, and only to peers that
     /// announced that they read it.
     pub endorsement: Option<Vec<u8>>,
+    /// The registers of the vTPM beside a paravisor ([`crate::vtpm::VtpmQuote::encode`]); written only
+    /// when there are some, and only to peers that announced that they read them.
+    pub vtpm: Option<Vec<u8>>,
 }
 
 impl Message {
@@ -174,7 +178,7 @@ fn encode_offer(offer: &Offer) -> Vec<u8> {
         }
     }
     // What only some have stands at the end, and is written as far as there is any.
-    let tail = [&offer.runtime_data, &offer.boot_log, &offer.endorsement];
+    let tail = [&offer.runtime_data, &offer.boot_log, &offer.endorsement, &offer.vtpm];
     let written = tail.iter().rposition(|part| part.is_some()).map_or(0, |last| last + 1);
     for part in tail.into_iter().take(written) {
         write(&mut out, part.as_deref());
@@ -205,6 +209,7 @@ fn decode_offer(reader: &mut Reader<'_>) -> Result<Offer, Malformed> {
         (&mut offer.runtime_data, RUNTIME_DATA_LIMIT),
         (&mut offer.boot_log, BOOT_LOG_LIMIT),
         (&mut offer.endorsement, ENDORSEMENT_LIMIT),
+        (&mut offer.vtpm, VTPM_LIMIT),
     ];
     let mut is_ended = true;
     for (part, limit) in tail {

@@ -136,12 +136,12 @@ fn image(
     draft: &mut Draft,
 ) {
     let source = Source::SnpReport;
-    let listed = !rules.measurements.is_empty();
+    let listed = rules.lists_measurements();
     if listed && !rules.measurements.contains(&report.measurement) {
         let found = report.measurement.to_string();
         let bad = BadEvidence::Measurement { register: "the launch measurement", found };
         return draft.fails(ClaimKind::Image, source, bad);
     }
     let hash = Measurement::Snp(report.measurement).image_hash();
-    binding::image(evidence, hash, policy, listed, source, draft);
+    binding::image(evidence, (&report.report_data, hash), policy, listed, source, draft);
 }

@@ -68,6 +68,13 @@ pub struct SnpPolicy {
     pub allow_migration: bool,
 }
 
+impl SnpPolicy {
+    /// Whether what was launched is looked at.
+    pub(crate) const fn lists_measurements(&self) -> bool {
+        !self.measurements.is_empty()
+    }
+}
+
 impl Default for SnpPolicy {
     fn default() -> Self {
         Self {

@@ -229,9 +229,9 @@ fn image(
     if let Err(bad) = runtime(rules, &td.rtmr) {
         return draft.fails(ClaimKind::Image, source, bad);
     }
-    let listed = !rules.mr_td.is_empty() || !rules.rtmr.is_empty();
+    let listed = rules.lists_measurements();
     let hash = Measurement::Td(Box::new(td)).image_hash();
-    binding::image(evidence, hash, policy, listed, source, draft);
+    binding::image(evidence, (&report.report_data, hash), policy, listed, source, draft);
 }
 
 /// Names the first runtime register that differs from the closest accepted set.

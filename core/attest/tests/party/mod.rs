@@ -92,6 +92,7 @@ pub(crate) fn local(role: ChannelRole, peer_role: ChannelRole) -> Local {
         }),
         demand: Demand::Always,
         reads_endorsements: true,
+        reads_vtpm_quotes: true,
         wanted_id: None,
     }
 }
