@@ -168,6 +168,7 @@ pub const ALL: &[Entry] = catalogue! {
     cocoon::ListWorkers,
     cocoon::GetReport,
     cocoon::GetEndorsedReport,
+    cocoon::GetFullReport,
     sealed_key::GetPersistentKey,
     sealed_key::PersistentKey,
 };

@@ -449,6 +449,8 @@ tl_dispatch! {
         GetReport(crate::cocoon::GetReport),
         /// The same with the owner's endorsement; only when both sides announced it.
         GetEndorsedReport(crate::cocoon::GetEndorsedReport),
+        /// The same with whatever the client reads; only when both sides announced it.
+        GetFullReport(crate::cocoon::GetFullReport),
     }
 
     /// One-way messages from a proxy to its client.

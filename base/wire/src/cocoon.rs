@@ -31,6 +31,10 @@ pub const REPORTS: Extensions = Extensions(1 << 23);
 /// handshake and in reports, and understands [`GetEndorsedReport`].
 pub const ENDORSEMENTS: Extensions = Extensions(1 << 24);
 
+/// Bit 25: the sender reads the registers of a vTPM behind evidence, in offers of the attested
+/// handshake and in reports, and understands [`GetFullReport`].
+pub const VTPM_QUOTES: Extensions = Extensions(1 << 25);
+
 /// Longest receipt that travels, bytes.
 pub const RECEIPT_LEN_MAX: usize = 16 << 10;
 
@@ -42,7 +46,13 @@ pub const ONLY_WORKERS_MAX: usize = 64;
 
 /// The additions that roles announce on every connection.
 pub const ANNOUNCED: Extensions = Extensions(
-    CANCEL_QUERY.0 | ONLY_WORKERS.0 | LEAVING.0 | RECEIPTS.0 | REPORTS.0 | ENDORSEMENTS.0,
+    CANCEL_QUERY.0
+        | ONLY_WORKERS.0
+        | LEAVING.0
+        | RECEIPTS.0
+        | REPORTS.0
+        | ENDORSEMENTS.0
+        | VTPM_QUOTES.0,
 );
 
 /// Bits set aside for additions; others are neither announced nor interpreted.
@@ -139,6 +149,19 @@ tl_struct! {
         worker: i64,
         /// Drawn by the client for this question.
         nonce: [u8; 32],
+    }
+
+    /// The same as [`GetReport`]; the answer may hold whatever the client reads. A proxy asks a worker
+    /// that does not know it by [`GetEndorsedReport`] or [`GetReport`].
+    #[derive(Clone, Copy, Debug, PartialEq, Default)]
+    GetFullReport = "cocoon.getFullReport" 0xc6f8_bf9e {
+        /// Which worker, by the proxy's name; 0 towards the worker itself.
+        worker: i64,
+        /// Drawn by the client for this question.
+        nonce: [u8; 32],
+        /// What the client reads behind evidence: bits of [`Extensions`] such as [`ENDORSEMENTS`] and
+        /// [`VTPM_QUOTES`]. A worker looks at those it knows.
+        reads: i32,
     }
 }
 

@@ -302,5 +302,7 @@ tl_dispatch! {
         GetReport(crate::cocoon::GetReport),
         /// The same with the owner's endorsement; only when both sides announced it.
         GetEndorsedReport(crate::cocoon::GetEndorsedReport),
+        /// The same with whatever the client reads; only when both sides announced it.
+        GetFullReport(crate::cocoon::GetFullReport),
     }
 }

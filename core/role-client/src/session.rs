@@ -27,6 +27,8 @@ const PAYMENT_EVERY_MS: u64 = 15_000;
 const MODELS_TIMEOUT_MS: u64 = 10_000;
 /// Time for a worker's report, by way of the proxy.
 const REPORT_TIMEOUT_MS: u64 = 40_000;
+/// What a client reads behind evidence.
+const READ: Extensions = cocoon::ENDORSEMENTS.with(cocoon::VTPM_QUOTES);
 /// Part of the user's time that the proxy gets (wire 3.5).
 const PROXY_SHARE: f64 = 0.95;
 /// Most models taken from a list, and workers of one model; more are cut off.
@@ -187,7 +189,11 @@ impl ProxySession {
                 self.query(&cocoon::ListWorkers {}, MODELS_TIMEOUT_MS, &mut turn)
             }
             ReportQuestion::Report { worker, nonce } => {
-                if self.extensions.contains(cocoon::ENDORSEMENTS) {
+                if self.extensions.contains(cocoon::VTPM_QUOTES) {
+                    let reads = READ.0.cast_signed();
+                    let get = cocoon::GetFullReport { worker, nonce, reads };
+                    self.query(&get, REPORT_TIMEOUT_MS, &mut turn)
+                } else if self.extensions.contains(cocoon::ENDORSEMENTS) {
                     let get = cocoon::GetEndorsedReport { worker, nonce };
                     self.query(&get, REPORT_TIMEOUT_MS, &mut turn)
                 } else {

@@ -159,10 +159,16 @@ impl Proxy {
                 self.list_reporters(conn, query, out);
             }
             Query::GetReport(get) if peer.extensions.contains(cocoon::REPORTS) => {
-                return self.ask_for_report(conn, query, (get.worker, get.nonce), false, out);
+                let reads = Extensions::NONE;
+                return self.ask_for_report(conn, query, (get.worker, get.nonce), reads, out);
             }
             Query::GetEndorsedReport(get) if peer.extensions.contains(cocoon::ENDORSEMENTS) => {
-                return self.ask_for_report(conn, query, (get.worker, get.nonce), true, out);
+                let reads = cocoon::ENDORSEMENTS;
+                return self.ask_for_report(conn, query, (get.worker, get.nonce), reads, out);
+            }
+            Query::GetFullReport(get) if peer.extensions.contains(cocoon::VTPM_QUOTES) => {
+                let reads = Extensions(get.reads.cast_unsigned());
+                return self.ask_for_report(conn, query, (get.worker, get.nonce), reads, out);
             }
             Query::Unknown(id) => return Err(unknown_query(*id, Side::Client)),
             _ => return Err(lost_promise()),

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use cocoon_wire::cocoon::{self, GetEndorsedReport, GetReport, Receipt, Worker, Workers};
+use cocoon_wire::cocoon::{
+    self, GetEndorsedReport, GetFullReport, GetReport, Receipt, Worker, Workers,
+};
 use cocoon_wire::tl::{self, Blob, Extensions, Text};
 
 use crate::client::ClientConn;
@@ -83,14 +85,14 @@ impl Proxy {
         out.answer(conn, query, &Workers { workers: workers.collect() });
     }
 
-    /// `cocoon.getReport`, `cocoon.getEndorsedReport`: asks the worker in the client's name, in the
-    /// second form where client and worker know it.
+    /// `cocoon.getReport`, `cocoon.getEndorsedReport`, `cocoon.getFullReport`: asks the worker in the
+    /// client's name, in the last form that client and worker know.
     pub(crate) fn ask_for_report(
         &mut self,
         conn: ConnId,
         query: i64,
         (worker, nonce): (i64, [u8; 32]),
-        endorsed: bool,
+        reads: Extensions,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
         let worker = ConnId(worker.cast_unsigned());
@@ -104,10 +106,14 @@ impl Proxy {
             return Err(Refusal::open(code::NOT_READY, "the worker makes many reports already"));
         }
         let ours = self.draw.number().cast_signed();
-        let knows = |worker: &WorkerConn| announced(worker, cocoon::ENDORSEMENTS);
-        let data = match endorsed && self.workers.get(&worker).is_some_and(knows) {
-            true => out.encode(&GetEndorsedReport { worker: 0, nonce }),
-            false => out.encode(&GetReport { worker: 0, nonce }),
+        let knows = |bit| self.workers.get(&worker).is_some_and(|worker| announced(worker, bit));
+        let reads_more = reads.0 & !cocoon::ENDORSEMENTS.0 != 0;
+        let data = if reads_more && knows(cocoon::VTPM_QUOTES) {
+            out.encode(&GetFullReport { worker: 0, nonce, reads: reads.0.cast_signed() })
+        } else if reads.contains(cocoon::ENDORSEMENTS) && knows(cocoon::ENDORSEMENTS) {
+            out.encode(&GetEndorsedReport { worker: 0, nonce })
+        } else {
+            out.encode(&GetReport { worker: 0, nonce })
         };
         self.reports.open.insert((worker, ours), (conn, query));
         let timeout_ms = REPORT_TIMEOUT_MS;

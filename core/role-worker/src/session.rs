@@ -34,8 +34,9 @@ pub enum Incoming {
         query: i64,
         /// The client's nonce.
         nonce: [u8; 32],
-        /// Whether the client reads an owner's endorsement.
-        endorsed: bool,
+        /// What the client reads behind evidence: an owner's endorsement, registers of a vTPM. Other
+        /// bits say nothing yet.
+        reads: Extensions,
     },
     /// Serve another model; answer the query when it is done.
     ChangeModel {
@@ -289,13 +290,21 @@ impl ProxySession {
                 if self.is_ready() && self.extensions.contains(cocoon::REPORTS) =>
             {
                 let nonce = get.nonce;
-                turn.incoming = Some(Incoming::Report { query: id, nonce, endorsed: false });
+                let reads = Extensions::NONE;
+                turn.incoming = Some(Incoming::Report { query: id, nonce, reads });
             }
             Ok(WorkerQuery::GetEndorsedReport(get))
                 if self.is_ready() && self.extensions.contains(cocoon::ENDORSEMENTS) =>
             {
                 let nonce = get.nonce;
-                turn.incoming = Some(Incoming::Report { query: id, nonce, endorsed: true });
+                let reads = cocoon::ENDORSEMENTS;
+                turn.incoming = Some(Incoming::Report { query: id, nonce, reads });
+            }
+            Ok(WorkerQuery::GetFullReport(get))
+                if self.is_ready() && self.extensions.contains(cocoon::VTPM_QUOTES) =>
+            {
+                let (nonce, reads) = (get.nonce, Extensions(get.reads.cast_unsigned()));
+                turn.incoming = Some(Incoming::Report { query: id, nonce, reads });
             }
             _ => turn.send.push(Command::AnswerError {
                 id,

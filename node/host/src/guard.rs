@@ -10,7 +10,7 @@ use cocoon_attest::{
 use cocoon_evidence::EvidenceFault;
 use cocoon_link::{Facing, Guard, Judgement, Later};
 use cocoon_units::Address;
-use cocoon_wire::cocoon::ENDORSEMENTS;
+use cocoon_wire::cocoon::{ENDORSEMENTS, VTPM_QUOTES};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -213,6 +213,7 @@ impl Guard for ChannelGuard {
             announcement: self.announcement(),
             demand: self.demand(facing),
             reads_endorsements: facing.announced.contains(ENDORSEMENTS),
+            reads_vtpm_quotes: facing.announced.contains(VTPM_QUOTES),
             wanted_id: None,
         };
         (local, clock::random())

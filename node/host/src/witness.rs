@@ -5,6 +5,8 @@ use cocoon_attest::report::{Keyset, Report};
 use cocoon_attest::tdx::{EventLog, GPU_EVENT};
 use cocoon_attest::{Digest32, Measurement};
 use cocoon_evidence::{EvidenceProvider, TeeKind};
+use cocoon_wire::cocoon::{ENDORSEMENTS, VTPM_QUOTES};
+use cocoon_wire::tl::Extensions;
 use std::fmt;
 use std::sync::Arc;
 
@@ -95,7 +97,8 @@ impl Witness {
 
     /// Has the TEE vouch for `subject` over the nonce of whoever asks. Blocks for as long as the
     /// platform takes, tens of milliseconds. Without a TEE the report holds no evidence, and says
-    /// so by that. Whoever reads an owner's endorsement (`endorsed`) gets it, too.
+    /// so by that. Who announced to read an owner's endorsement or a vTPM's registers (`reads`) gets
+    /// them, too.
     ///
     /// # Errors
     /// The text says what is wrong with the TEE.
@@ -103,7 +106,7 @@ impl Witness {
         &self,
         subject: &Subject,
         nonce: [u8; 32],
-        endorsed: bool,
+        reads: Extensions,
     ) -> Result<Vec<u8>, String> {
         let announcement = Announcement {
             own_id: subject.own_id,
@@ -124,8 +127,10 @@ impl Witness {
         if let Some(provider) = &self.provider {
             let statement = report.statement(Digest32::from(nonce));
             let offer = provider.report(&statement).map_err(|fault| fault.to_string())?;
+            let endorsed = reads.contains(ENDORSEMENTS);
             let endorsement = endorsed.then(|| self.endorsement.bytes()).flatten();
-            report.offer = Offer { announcement, endorsement, ..offer };
+            let vtpm = offer.vtpm.filter(|_| reads.contains(VTPM_QUOTES));
+            report.offer = Offer { announcement, endorsement, vtpm, ..offer };
         }
         Ok(report.encode())
     }

@@ -9,6 +9,7 @@ use cocoon_host::witness::{Subject, Witness};
 use cocoon_proof::{Body, Money, Receipt, ReceiptEnd, ReceiptKey, TeeMark};
 use cocoon_role_worker::{AnswerWriter, Identity, Run};
 use cocoon_units::{ImageHash, ModelName, Usage};
+use cocoon_wire::tl::Extensions;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,8 +83,8 @@ impl Notary {
         Keyset { receipt_key: self.key.public() }
     }
 
-    /// Has the TEE vouch for this worker over a client's nonce, with the owner's endorsement where
-    /// the client reads it. One at a time.
+    /// Has the TEE vouch for this worker over a client's nonce, with what only some clients read where
+    /// this one does. One at a time.
     ///
     /// # Errors
     /// The text is for the client.
@@ -91,7 +92,7 @@ impl Notary {
         self: Arc<Self>,
         model: ModelName,
         nonce: [u8; 32],
-        endorsed: bool,
+        reads: Extensions,
     ) -> Result<Vec<u8>, String> {
         let busy = "the worker makes many reports already, try again later";
         let _waiting = self.waiting.try_acquire().map_err(|_| busy.to_owned())?;
@@ -106,7 +107,7 @@ impl Notary {
             model_name: model.as_str().to_owned(),
         };
         let witness = self.witness.clone();
-        let report = move || witness.report(&subject, nonce, endorsed);
+        let report = move || witness.report(&subject, nonce, reads);
         let made = tokio::task::spawn_blocking(report).await;
         tokio::time::sleep_until(began + REPORT_PAUSE).await;
         let failed = "the worker's TEE gave no evidence".to_owned();

@@ -7,7 +7,8 @@ use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, Se
 use cocoon_role_worker::{Fault, Identity, Incoming, ProxySession, Reject, Run, Turn};
 use cocoon_settle::{SettleLog, SettleRecord};
 use cocoon_units::{Address, Coefficient, ImageHash, ModelName, RequestId, Tokens};
-use cocoon_wire::{cocoon, tl, worker};
+use cocoon_wire::tl::{self, Extensions};
+use cocoon_wire::{cocoon, worker};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -387,8 +388,8 @@ impl State {
                 self.running.remove(&(conn, request));
             }
             Some(Incoming::ChangeModel { query, model }) => self.change_model(conn, query, &model),
-            Some(Incoming::Report { query, nonce, endorsed }) => {
-                self.make_report(conn, query, nonce, endorsed);
+            Some(Incoming::Report { query, nonce, reads }) => {
+                self.make_report(conn, query, nonce, reads);
             }
         }
     }
@@ -426,11 +427,11 @@ impl State {
         });
     }
 
-    fn make_report(&self, conn: ConnId, query: i64, nonce: [u8; 32], endorsed: bool) {
+    fn make_report(&self, conn: ConnId, query: i64, nonce: [u8; 32], reads: Extensions) {
         let (notary, model) = (Arc::clone(&self.notary), self.identity.model.clone());
         let tell = self.tell.clone();
         tokio::spawn(async move {
-            let report = notary.report(model, nonce, endorsed).await;
+            let report = notary.report(model, nonce, reads).await;
             // The loop may have ended first.
             let _ = tell.send(Told::Reported(Reported { conn, query, report }));
         });

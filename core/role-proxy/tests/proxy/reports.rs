@@ -4,7 +4,8 @@
 use cocoon_units::RequestId;
 use cocoon_wire::client;
 use cocoon_wire::cocoon::{
-    self, GetEndorsedReport, GetReport, ListWorkers, OnlyWorkers, Receipt, Report, Workers,
+    self, GetEndorsedReport, GetFullReport, GetReport, ListWorkers, OnlyWorkers, Receipt, Report,
+    Workers,
 };
 use cocoon_wire::tl::{self, Blob, Extensions};
 
@@ -122,6 +123,40 @@ fn an_endorsed_report_is_asked_only_of_workers_that_know_it_for_clients_that_do(
     let Some(Got::Asked(_, data)) = stage.all(new).pop() else { panic!("not asked") };
     assert!(tl::decode::<GetReport>(&data).is_ok());
     stage.ask(client, &GetEndorsedReport { worker: new.0.cast_signed(), nonce: [6; 32] });
+    assert!(matches!(stage.all(client).pop(), Some(Got::Failed(..))));
+}
+
+#[test]
+fn a_full_report_is_asked_in_the_last_form_that_the_worker_knows() {
+    let mut stage = Stage::new();
+    let endorsed = ALL.with(cocoon::ENDORSEMENTS);
+    let all = endorsed.with(cocoon::VTPM_QUOTES);
+    let oldest = stage.worker_with(28, 4, 1, 1_000, ALL);
+    let old = stage.worker_with(29, 4, 1, 1_000, endorsed);
+    let new = stage.worker_with(30, 4, 1, 1_000, all);
+    let conn = stage.client_with(20, 4, all);
+    let nonce = [5; 32];
+    let asked = |stage: &mut Stage, worker: cocoon_role_proxy::ConnId, reads: i32| {
+        stage.ask(conn, &GetFullReport { worker: worker.0.cast_signed(), nonce, reads });
+        match stage.all(worker).pop() {
+            Some(Got::Asked(_, data)) => data,
+            other => panic!("{other:?} instead of a question"),
+        }
+    };
+    // What a later client reads passes, too: the worker knows what it means.
+    let reads = cocoon::ENDORSEMENTS.with(cocoon::VTPM_QUOTES).0.cast_signed() | 1 << 30;
+    let get: GetFullReport = tl::decode(&asked(&mut stage, new, reads)).unwrap();
+    assert_eq!(get, GetFullReport { worker: 0, nonce, reads });
+    let get: GetEndorsedReport = tl::decode(&asked(&mut stage, old, reads)).unwrap();
+    assert_eq!(get, GetEndorsedReport { worker: 0, nonce });
+    let get: GetReport = tl::decode(&asked(&mut stage, oldest, reads)).unwrap();
+    assert_eq!(get, GetReport { worker: 0, nonce });
+    // Who reads less gets less.
+    let get: GetReport = tl::decode(&asked(&mut stage, new, 0)).unwrap();
+    assert_eq!(get, GetReport { worker: 0, nonce });
+    // And nobody gets an answer who did not announce it.
+    let client = stage.client_with(21, 4, endorsed);
+    stage.ask(client, &GetFullReport { worker: new.0.cast_signed(), nonce, reads });
     assert!(matches!(stage.all(client).pop(), Some(Got::Failed(..))));
 }
 

@@ -15,7 +15,7 @@ use cocoon_link::{Event, LinkEvent, LinkHandle};
 use cocoon_openai::Endpoint;
 use cocoon_units::{Coefficient, PublicKey, Secret, SecretBytes, Tokens};
 use cocoon_wire::client::{self, Query};
-use cocoon_wire::cocoon::{self, GetEndorsedReport, ListWorkers};
+use cocoon_wire::cocoon::{self, GetFullReport, ListWorkers};
 use cocoon_wire::tl::{self, Text};
 use tokio::task::JoinHandle;
 
@@ -42,7 +42,7 @@ impl Liar {
                     (Event::Query { id, data }, Some(link)) => {
                         if tl::decode::<ListWorkers>(&data.0).is_ok() {
                             link.answer(id, list(&workers)).unwrap();
-                        } else if let Ok(get) = tl::decode::<GetEndorsedReport>(&data.0) {
+                        } else if let Ok(get) = tl::decode::<GetFullReport>(&data.0) {
                             *count.lock().unwrap().entry(get.worker).or_default() += 1;
                             if refuses {
                                 link.answer_error(id, 621, "no report today").unwrap();
