@@ -104,7 +104,7 @@ pub(crate) fn image(
 ) {
     let kind = ClaimKind::Image;
     if evidence.runtime_data.is_some() || evidence.vtpm.is_some() {
-        return match above_paravisor(evidence, report_data, policy, listed) {
+        return match above_paravisor(evidence, report_data, policy) {
             Ok(Some(reason)) => draft.holds(kind, Source::Vtpm, reason),
             Ok(None) => {
                 let reason = "the report measures the cloud's paravisor, not what the guest booted";
@@ -139,30 +139,21 @@ pub(crate) fn image(
 }
 
 /// Says what shows the image of a guest above a paravisor: the registers of its vTPM, where the policy
-/// lists them and the paravisor, which alone vouches for them. What is shown must be true in any case.
+/// lists them, and the paravisor, which alone vouches for them. What is shown must be true in any case.
 fn above_paravisor(
     evidence: &PeerEvidence,
     report_data: &[u8; 64],
     policy: &Policy,
-    listed: bool,
 ) -> Result<Option<String>, BadEvidence> {
     let Some(vtpm) = &evidence.vtpm else { return Ok(None) };
     let runtime_data = evidence.runtime_data.as_deref();
     let quote = VtpmQuote::read(vtpm, runtime_data)?;
     user_data(runtime_data.unwrap_or_default(), report_data)?;
-    if policy.vtpm_registers.is_empty() || !listed {
+    if policy.vtpm.registers.is_empty() || !policy.vtpm.lists_paravisor_of(evidence) {
         return Ok(None);
     }
-    for expected in &policy.vtpm_registers {
-        let found = quote.register(expected.number);
-        if !found.is_some_and(|found| expected.values.contains(&found)) {
-            let value = found.map_or_else(|| "not shown".to_owned(), |value| value.to_string());
-            let (register, number) = ("a register of the vTPM", expected.number);
-            let found = format!("PCR{number}: {value}");
-            return Err(BadEvidence::Measurement { register, found });
-        }
-    }
-    let count = policy.vtpm_registers.len();
+    policy.vtpm.compare(&quote)?;
+    let count = policy.vtpm.registers.len();
     Ok(Some(format!("the paravisor and {count} registers of its vTPM are on the policy's lists")))
 }
 

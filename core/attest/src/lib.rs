@@ -53,7 +53,7 @@ pub use evidence::{
 pub use fault::{BadEvidence, CannotCheck, EndorsementFault, ExtensionFault, PolicyFault};
 pub use image::{ImagePart, ImageReading};
 pub use measurement::{Measurement, TdMeasurement};
-pub use policy::{Policy, PolicyMode, RegisteredPlatform, VtpmRegister};
+pub use policy::{Policy, PolicyMode, RegisteredPlatform};
 pub use roots::TrustRoots;
 pub use verdict::{Claim, ClaimKind, Finding, Outcome, PlatformId, Source, Verdict};
 pub use verifier::{Verifier, verify};

@@ -1,7 +1,5 @@
 //! What is acceptable, as data: read from the root contract and a local file, with dates.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest32, Digest48};
@@ -12,7 +10,7 @@ use crate::roots::TrustRoots;
 use crate::snp::SnpPolicy;
 use crate::tdx::TdxPolicy;
 use crate::verdict::{ClaimKind, PlatformId};
-use crate::vtpm::REGISTERS;
+use crate::vtpm::VtpmPolicy;
 
 /// Which evidence a policy looks at (protocol notes 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,16 +37,6 @@ pub struct RegisteredPlatform {
     /// Contract or worker id that this platform may speak for; nothing means any.
     #[serde(default)]
     pub owner_id: Option<Digest32>,
-}
-
-/// What a register of a vTPM may hold, which says what the guest of a paravisor booted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VtpmRegister {
-    /// Its number in the SHA-256 bank, 0 to 23.
-    pub number: u8,
-    /// Its accepted values, at least one.
-    pub values: Vec<Digest32>,
 }
 
 /// What one role accepts from its peers.
@@ -78,10 +66,9 @@ pub struct Policy {
     /// `[snp]`.
     #[serde(default)]
     pub snp: Option<SnpPolicy>,
-    /// Registers that together show the image of a machine with a paravisor, such as Azure's. The
-    /// paravisor itself has to be on the lists of `tdx` or `snp`, since it is what vouches for them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub vtpm_registers: Vec<VtpmRegister>,
+    /// What shows the image of a machine with a paravisor, such as Azure's.
+    #[serde(skip_serializing_if = "VtpmPolicy::is_empty")]
+    pub vtpm: VtpmPolicy,
     /// Rules for GPUs.
     pub gpu: GpuPolicy,
     /// Digests of models (SHA-256 of the full name with commit and root hash).
@@ -122,7 +109,7 @@ impl Policy {
             image_hashes: Vec::new(),
             tdx: Some(TdxPolicy::default()),
             snp: Some(SnpPolicy::default()),
-            vtpm_registers: Vec::new(),
+            vtpm: VtpmPolicy::default(),
             gpu: GpuPolicy::default(),
             models: Vec::new(),
             platforms: Vec::new(),
@@ -226,11 +213,11 @@ impl Policy {
                                   key proves nothing about this peer",
             );
         }
-        let names_no_image = self.image_hashes.is_empty() && self.vtpm_registers.is_empty();
+        let names_no_image = self.image_hashes.is_empty() && self.vtpm.registers.is_empty();
         if self.required.contains(&ClaimKind::Image) && names_no_image {
             return contradiction("image is required but image_hashes is empty");
         }
-        if let Some(detail) = self.faulty_vtpm_registers() {
+        if let Some(detail) = self.vtpm.contradiction() {
             return contradiction(detail);
         }
         if self.required.contains(&ClaimKind::Weights) && self.models.is_empty() {
@@ -244,28 +231,6 @@ impl Policy {
             return contradiction("the key of an owner is zero");
         }
         Ok(())
-    }
-
-    fn faulty_vtpm_registers(&self) -> Option<&'static str> {
-        let listed = &self.vtpm_registers;
-        let names_paravisor = self.tdx.as_ref().is_some_and(TdxPolicy::lists_measurements)
-            || self.snp.as_ref().is_some_and(SnpPolicy::lists_measurements);
-        let mut numbers = BTreeSet::new();
-        if !listed.is_empty() && !names_paravisor {
-            return Some(
-                "vtpm_registers are as good as the paravisor that vouches for them: list it in \
-                 tdx.mr_td or snp.measurements",
-            );
-        }
-        listed.iter().find_map(|register| {
-            if register.number >= REGISTERS {
-                return Some("vtpm_registers names a register above 23");
-            }
-            if register.values.is_empty() {
-                return Some("vtpm_registers names a register without values");
-            }
-            (!numbers.insert(register.number)).then_some("vtpm_registers names a register twice")
-        })
     }
 
     /// Returns SHA-384 digests accepted as the root of TDX chains, for the peer-info blob.

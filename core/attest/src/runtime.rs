@@ -7,7 +7,7 @@
 //!
 //! What the report measures is the paravisor and its firmware, not what the guest booted: that
 //! stands in the vTPM's registers ([`crate::vtpm`]). So an image is shown this way only where the policy
-//! lists the paravisor and registers of its vTPM ([`crate::Policy::vtpm_registers`]).
+//! lists the paravisor and registers of its vTPM ([`crate::vtpm::VtpmPolicy`]).
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};

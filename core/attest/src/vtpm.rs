@@ -8,16 +8,21 @@
 //! 11.3 (signatures); RFC 7517 and 7518 (keys in JSON); Microsoft, "Confidential VM guest attestation
 //! design", runtime claims.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
 use crate::codec::{Malformed, Reader};
-use crate::digest::Digest32;
+use crate::digest::{Digest32, Digest48};
+use crate::evidence::PeerEvidence;
 use crate::fault::BadEvidence;
 use crate::runtime::{self, RUNTIME_DATA_LIMIT};
 use crate::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use crate::snp::SnpReport;
+use crate::tdx::TdReport;
 
 /// Longest encoding of a quote with its registers, in bytes.
 pub const VTPM_LIMIT: usize = 4096;
@@ -182,6 +187,77 @@ impl VtpmQuote {
         }
         reader.finish()?;
         Ok(Self { attest, signature, registers })
+    }
+}
+
+/// What shows the image of a guest above a paravisor. Without registers no image is shown there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VtpmPolicy {
+    /// Paravisors, by what the processor measured at the launch: MRTD of TDX, launch measurement of
+    /// SEV-SNP. Name nothing else here: whatever is named may say what it likes about registers.
+    pub paravisors: Vec<Digest48>,
+    /// Registers that together show the image; all of them have to fit.
+    pub registers: Vec<VtpmRegister>,
+}
+
+/// What a register may hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VtpmRegister {
+    /// Its number in the SHA-256 bank, 0 to 23.
+    pub number: u8,
+    /// Its accepted values, at least one.
+    pub values: Vec<Digest32>,
+}
+
+impl VtpmPolicy {
+    /// Says whether the report in this evidence, which somebody found genuine, measures a paravisor of
+    /// the list.
+    #[must_use]
+    pub fn lists_paravisor_of(&self, evidence: &PeerEvidence) -> bool {
+        let launch = match (&evidence.tdx_quote, &evidence.sev_report) {
+            (Some(quote), None) => TdReport::read(quote).map(|report| report.measurement.mr_td),
+            (None, Some(report)) => SnpReport::read(report).map(|report| report.measurement),
+            _ => return false,
+        };
+        launch.is_ok_and(|launch| self.paravisors.contains(&launch))
+    }
+
+    /// Names the first register that is on no list.
+    pub(crate) fn compare(&self, quote: &VtpmQuote) -> Result<(), BadEvidence> {
+        for VtpmRegister { number, values } in &self.registers {
+            let found = quote.register(*number);
+            if !found.is_some_and(|found| values.contains(&found)) {
+                let value = found.map_or_else(|| "not shown".to_owned(), |found| found.to_string());
+                let (register, found) = ("a register of the vTPM", format!("PCR{number} {value}"));
+                return Err(BadEvidence::Measurement { register, found });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Says what in it cannot hold together.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        if !self.registers.is_empty() && self.paravisors.is_empty() {
+            return Some(
+                "vtpm.registers count by the word of a paravisor: list it in vtpm.paravisors",
+            );
+        }
+        let mut numbers = BTreeSet::new();
+        self.registers.iter().find_map(|register| {
+            if register.number >= REGISTERS {
+                return Some("vtpm.registers names a register above 23");
+            }
+            if register.values.is_empty() {
+                return Some("vtpm.registers names a register without values");
+            }
+            (!numbers.insert(register.number)).then_some("vtpm.registers names a register twice")
+        })
     }
 }
 

@@ -11,8 +11,8 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cocoon_attest::vtpm::{QuoteInfo, REGISTERS, VTPM_LIMIT, VtpmQuote};
-use cocoon_attest::{BadEvidence, ClaimKind, Digest32, Digest48, Policy, VtpmRegister, fuzz};
+use cocoon_attest::vtpm::{QuoteInfo, REGISTERS, VTPM_LIMIT, VtpmQuote, VtpmRegister};
+use cocoon_attest::{BadEvidence, ClaimKind, Digest32, Digest48, Policy, fuzz};
 use proptest::prelude::*;
 
 const USER_DATA: [u8; 64] = [0x5a; 64];
@@ -283,19 +283,20 @@ fn keys_that_are_none_and_two_keys_are_refused() {
 fn policies_that_list_registers_without_their_paravisor_are_mistakes() {
     let register = |number| VtpmRegister { number, values: vec![Digest32::from([7; 32])] };
     let mut policy = Policy::tee().requiring(ClaimKind::Image);
-    policy.vtpm_registers = vec![register(4), register(23)];
+    policy.vtpm.registers = vec![register(4), register(23)];
     let fault = policy.check().unwrap_err().to_string();
-    assert!(fault.contains("snp.measurements"), "{fault}");
-    policy.snp.as_mut().unwrap().measurements = vec![Digest48::from([1; 48])];
+    assert!(fault.contains("vtpm.paravisors"), "{fault}");
+    policy.vtpm.paravisors = vec![Digest48::from([1; 48])];
     policy.check().unwrap();
     let text = toml::to_string(&policy).unwrap();
-    assert!(text.contains("[[vtpm_registers]]"), "{text}");
+    assert!(text.contains("[[vtpm.registers]]"), "{text}");
     assert_eq!(toml::from_str::<Policy>(&text).unwrap(), policy);
     // Policies without it are written as ever.
     assert!(!serde_json::to_string(&Policy::tee()).unwrap().contains("vtpm"));
     let none = VtpmRegister { values: Vec::new(), ..register(4) };
     for bad in [vec![register(24)], vec![register(4), register(4)], vec![none]] {
-        let policy = Policy { vtpm_registers: bad, ..policy.clone() };
+        let mut policy = policy.clone();
+        policy.vtpm.registers = bad;
         assert!(policy.check().is_err());
     }
 }

@@ -99,7 +99,7 @@ fn judge_machine(
             for claim in &verdict.claims {
                 found.claims.push(line(subject, claim));
             }
-            examine_logs(subject, evidence, &verdict, found);
+            examine_logs(subject, evidence, (&verdict, &policy), found);
         }
         Shown::Report(text) => match Shown::read_report(text) {
             Err(reason) => silent(subject, Standing::Fails, &reason, found),
@@ -115,7 +115,7 @@ fn judge_machine(
                     found.claims.push(line);
                 }
                 reported(subject, &report, &verdict, root, found);
-                examine_logs(subject, &evidence, &verdict, found);
+                examine_logs(subject, &evidence, (&verdict, &policy), found);
             }
         },
     }
@@ -222,6 +222,7 @@ const fn source_name(claim: &Claim) -> &'static str {
         Source::GpuReport => "GPU report",
         Source::EventLog => "event log",
         Source::BootLog => "boot log",
+        Source::Vtpm => "vTPM",
         Source::ChannelStatement => "channel statement",
         Source::Report => "the worker's report",
         Source::Certificate => "certificate",

@@ -72,7 +72,7 @@ pub struct Requirement {
 }
 
 /// Claims about machines.
-const MACHINE_CLAIMS: [&str; 13] = [
+const MACHINE_CLAIMS: [&str; 14] = [
     "hardware",
     "tcb",
     "image",
@@ -86,6 +86,7 @@ const MACHINE_CLAIMS: [&str; 13] = [
     "receipt_key",
     "boot_log",
     "event_log",
+    "vtpm",
 ];
 
 /// Claims about anything else.

@@ -34,6 +34,12 @@ pub enum EvidenceFault {
     /// A device gave bytes that are no evidence.
     #[error("this machine's own evidence is unusable: {0}")]
     Unusable(#[from] BadEvidence),
+    /// The vTPM does not show its registers. Peers see none; everything else counts as it is.
+    #[error("the vTPM's registers cannot be shown: {detail}")]
+    Registers {
+        /// What is wrong.
+        detail: String,
+    },
     /// The cryptographic library refused an operation of ours.
     #[error("the cryptographic library refused an operation")]
     Crypto,

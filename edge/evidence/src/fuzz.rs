@@ -85,8 +85,13 @@ pub use azure::{paravisor, vtpm};
 mod azure {
     use std::io;
 
+    use cocoon_attest::Digest32;
+    use cocoon_attest::vtpm::{QuoteInfo, REGISTERS, VtpmQuote};
+
     use super::Answers;
-    use crate::azure::{AzureVtpm, HclReport, HclTee, TdQuotes, Tpm, quote_in};
+    use crate::azure::{
+        AzureVtpm, HclReport, HclTee, SIGNING_KEY, TdQuotes, Tpm, quote_in, quote_registers,
+    };
     use crate::fault::EvidenceFault;
     use crate::provider::{EvidenceProvider as _, QuoteSubject};
 
@@ -110,8 +115,16 @@ mod azure {
     /// Any TPM: its answers are pieces behind lengths of two bytes.
     ///
     /// # Panics
-    /// When a TPM that knows nothing of the question vouches for it.
+    /// When a TPM that knows nothing of the question vouches for it, or registers are taken that it did
+    /// not state or that no peer reads.
     pub fn vtpm(data: &[u8]) {
+        if let Ok(quote) = quote_registers(&&Answers::new(data), SIGNING_KEY, &Digest32::ZERO) {
+            let numbers = quote.registers.iter().map(|(number, _)| *number);
+            assert!(numbers.eq(0..REGISTERS), "other registers than those asked for");
+            let stated = QuoteInfo::read(&quote.attest).map(|info| info.register_digest);
+            assert_eq!(stated, Ok(quote.register_digest().0.to_vec()));
+            assert_eq!(VtpmQuote::decode(&quote.encode()), Ok(quote));
+        }
         let tpm = Answers::new(data);
         let Ok(found) = AzureVtpm::with(&tpm, &tpm, |_| ()) else { return };
         let _ = found.measurement();

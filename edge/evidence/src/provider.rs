@@ -52,6 +52,9 @@ pub struct TeeEvidence {
     pub sev_vcek_pem: Option<Vec<u8>>,
     /// Runtime data of Azure's paravisor, which the report names in place of the subject.
     pub runtime_data: Option<Vec<u8>>,
+    /// The registers of the vTPM beside the paravisor, signed for this report
+    /// ([`cocoon_attest::vtpm::VtpmQuote::encode`]).
+    pub vtpm: Option<Vec<u8>>,
 }
 
 impl TeeEvidence {
@@ -87,6 +90,7 @@ impl TeeEvidence {
             sev_report: self.sev_report.clone(),
             sev_vcek_pem: self.sev_vcek_pem.clone(),
             runtime_data: self.runtime_data.clone(),
+            vtpm: self.vtpm.clone(),
             binding: Binding::CertificateKey,
             ..PeerEvidence::new(*public_key)
         }
@@ -159,6 +163,7 @@ fn offer_of<P: EvidenceProvider + ?Sized>(machine: &P, evidence: TeeEvidence) ->
         event_log: machine.event_log(),
         runtime_data: evidence.runtime_data,
         boot_log: machine.boot_log(),
+        vtpm: evidence.vtpm,
         ..Offer::default()
     }
 }

@@ -136,7 +136,7 @@ fn image(
     draft: &mut Draft,
 ) {
     let source = Source::SnpReport;
-    let listed = rules.lists_measurements();
+    let listed = !rules.measurements.is_empty();
     if listed && !rules.measurements.contains(&report.measurement) {
         let found = report.measurement.to_string();
         let bad = BadEvidence::Measurement { register: "the launch measurement", found };

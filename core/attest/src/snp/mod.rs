@@ -68,13 +68,6 @@ pub struct SnpPolicy {
     pub allow_migration: bool,
 }
 
-impl SnpPolicy {
-    /// Whether what was launched is looked at.
-    pub(crate) const fn lists_measurements(&self) -> bool {
-        !self.measurements.is_empty()
-    }
-}
-
 impl Default for SnpPolicy {
     fn default() -> Self {
         Self {

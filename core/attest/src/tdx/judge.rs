@@ -229,7 +229,7 @@ fn image(
     if let Err(bad) = runtime(rules, &td.rtmr) {
         return draft.fails(ClaimKind::Image, source, bad);
     }
-    let listed = rules.lists_measurements();
+    let listed = !rules.mr_td.is_empty() || !rules.rtmr.is_empty();
     let hash = Measurement::Td(Box::new(td)).image_hash();
     binding::image(evidence, (&report.report_data, hash), policy, listed, source, draft);
 }

@@ -51,10 +51,3 @@ pub struct TdxPolicy {
     /// handshake only, and only from machines whose firmware leaves one.
     pub require_boot_log: bool,
 }
-
-impl TdxPolicy {
-    /// Whether what booted is looked at.
-    pub(crate) const fn lists_measurements(&self) -> bool {
-        !self.mr_td.is_empty() || !self.rtmr.is_empty()
-    }
-}

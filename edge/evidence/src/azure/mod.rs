@@ -2,18 +2,22 @@
 //!
 //! **Never run on Azure itself**: written by its documentation and by public code, tested on bytes
 //! that were constructed by them. Sources: Microsoft, "Confidential VM guest attestation design"
-//! (reserved NV indices, attestation report format); TCG, TPM 2.0 Library, parts 2 and 3.
+//! (reserved NV indices and handles, attestation report format); TCG, TPM 2.0 Library, parts 2 and 3.
 //!
-//! What such a report can show is less than elsewhere: see [`cocoon_attest::runtime`].
+//! What such a report can show is less than elsewhere: see [`cocoon_attest::runtime`]; what the guest
+//! booted stands in the vTPM's registers: see [`cocoon_attest::vtpm`].
 
 mod hcl;
 mod imds;
+mod registers;
 mod tpm;
 
 pub(crate) use imds::quote_in;
+pub(crate) use registers::quote as quote_registers;
 
 pub use hcl::{HclReport, HclTee};
 pub use imds::{Imds, TdQuotes};
+pub use registers::KeyHandle;
 pub use tpm::{NvIndex, Tpm, TpmDevice};
 
 use std::time::Duration;
@@ -22,6 +26,7 @@ use cocoon_attest::gpu::GpuEvidence;
 use cocoon_attest::runtime::user_data;
 use cocoon_attest::snp::SnpReport;
 use cocoon_attest::tdx::TdReport;
+use cocoon_attest::vtpm::VtpmQuote;
 use cocoon_attest::{BadEvidence, Measurement};
 
 use crate::fault::EvidenceFault;
@@ -31,6 +36,9 @@ use crate::provider::{EvidenceProvider, QuoteSubject, TeeEvidence, TeeKind};
 pub const REPORT_INDEX: NvIndex = NvIndex(0x0140_0001);
 /// Where the guest writes the 64 bytes that the next report is to name.
 pub const USER_DATA_INDEX: NvIndex = NvIndex(0x0140_0002);
+
+/// The vTPM's signing key, made by the paravisor; its public part stands in the runtime data.
+pub const SIGNING_KEY: KeyHandle = KeyHandle(0x8100_0003);
 
 /// How often the report is looked at until it names what was written, and the pause between.
 const ATTEMPTS: u32 = 8;
@@ -84,6 +92,16 @@ impl<T: Tpm, Q: TdQuotes> AzureVtpm<T, Q> {
         Self { gpu: Some(gpu), ..self }
     }
 
+    /// Has the vTPM sign its registers for the report about this subject.
+    ///
+    /// # Errors
+    /// [`EvidenceFault::Registers`] and others: the report is as good without them, but nobody sees
+    /// what this machine booted. Tell the operator.
+    pub fn registers(&self, subject: QuoteSubject<'_>) -> Result<VtpmQuote, EvidenceFault> {
+        let extra_data = VtpmQuote::extra_data(&subject.report_data());
+        quote_registers(&self.tpm, SIGNING_KEY, &extra_data)
+    }
+
     /// A report that names these bytes.
     fn report(&self, report_data: &[u8; 64]) -> Result<HclReport, EvidenceFault> {
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -130,6 +148,8 @@ impl<T: Tpm, Q: TdQuotes> EvidenceProvider for AzureVtpm<T, Q> {
     fn quote(&self, subject: QuoteSubject<'_>) -> Result<TeeEvidence, EvidenceFault> {
         let report = self.report(&subject.report_data())?;
         let runtime_data = Some(report.runtime_data.clone());
+        // Without them the report is as good as it is; whoever starts a node is told why there are none.
+        let vtpm = self.registers(subject).ok().map(|quote| quote.encode());
         match report.tee {
             HclTee::Snp => {
                 let Some(vcek) = self.vcek_pem.clone() else {
@@ -137,7 +157,8 @@ impl<T: Tpm, Q: TdQuotes> EvidenceProvider for AzureVtpm<T, Q> {
                     return Err(EvidenceFault::NoTee { found });
                 };
                 let (sev_report, sev_vcek_pem) = (Some(report.hardware), Some(vcek));
-                Ok(TeeEvidence { sev_report, sev_vcek_pem, runtime_data, ..TeeEvidence::default() })
+                let tdx_quote = None;
+                Ok(TeeEvidence { tdx_quote, sev_report, sev_vcek_pem, runtime_data, vtpm })
             }
             HclTee::Tdx => {
                 let quote = self.quotes.quote(&report.hardware)?;
@@ -146,7 +167,7 @@ impl<T: Tpm, Q: TdQuotes> EvidenceProvider for AzureVtpm<T, Q> {
                     return Err(EvidenceFault::Unusable(BadEvidence::NotBound { expected }));
                 }
                 let tdx_quote = Some(quote);
-                Ok(TeeEvidence { tdx_quote, runtime_data, ..TeeEvidence::default() })
+                Ok(TeeEvidence { tdx_quote, runtime_data, vtpm, ..TeeEvidence::default() })
             }
         }
     }

@@ -66,6 +66,14 @@ impl Tpm for TpmDevice {
     }
 }
 
+/// Why a TPM gave no good answer.
+pub(super) enum NoAnswer {
+    /// The device failed.
+    Device(EvidenceFault),
+    /// It refused, or answered too little.
+    Refused(String),
+}
+
 /// Reads the whole content of an index.
 pub(super) fn read(tpm: &dyn Tpm, index: NvIndex) -> Result<Vec<u8>, EvidenceFault> {
     let len = size(tpm, index)?;
@@ -110,13 +118,13 @@ fn define(tpm: &dyn Tpm, index: NvIndex, len: usize) -> Result<(), EvidenceFault
     parameters.extend_from_slice(&u16_bytes(public.len()));
     parameters.extend_from_slice(&public);
     let command = command(NV_DEFINE_SPACE, &[OWNER], true, &parameters);
-    transmit(tpm, index, &command).map(drop)
+    ask(tpm, index, &command).map(drop)
 }
 
 /// Length of the content of an index.
 fn size(tpm: &dyn Tpm, index: NvIndex) -> Result<usize, EvidenceFault> {
     let command = command(NV_READ_PUBLIC, &[index.0], false, &[]);
-    let answer = transmit(tpm, index, &command)?;
+    let answer = ask(tpm, index, &command)?;
     let public = counted(&answer);
     let len = public.and_then(|public| public.last_chunk::<2>());
     let len = len.ok_or_else(|| fault(index, "a short answer".to_owned()))?;
@@ -129,10 +137,10 @@ fn by_owner(
     index: NvIndex,
     parameters: &[u8],
 ) -> Result<Vec<u8>, EvidenceFault> {
-    transmit(tpm, index, &command(code, &[OWNER, index.0], true, parameters))
+    ask(tpm, index, &command(code, &[OWNER, index.0], true, parameters))
 }
 
-fn command(code: u32, handles: &[u32], authorised: bool, parameters: &[u8]) -> Vec<u8> {
+pub(super) fn command(code: u32, handles: &[u32], authorised: bool, parameters: &[u8]) -> Vec<u8> {
     let mut rest = code.to_be_bytes().to_vec();
     for handle in handles {
         rest.extend_from_slice(&handle.to_be_bytes());
@@ -152,28 +160,35 @@ fn command(code: u32, handles: &[u32], authorised: bool, parameters: &[u8]) -> V
     out
 }
 
+/// Sends a command about an index.
+fn ask(tpm: &dyn Tpm, index: NvIndex, command: &[u8]) -> Result<Vec<u8>, EvidenceFault> {
+    transmit(tpm, command).map_err(|why| match why {
+        NoAnswer::Device(device) => device,
+        NoAnswer::Refused(detail) => fault(index, detail),
+    })
+}
+
 /// Sends a command; returns what follows the head of a good answer.
-fn transmit(tpm: &dyn Tpm, index: NvIndex, command: &[u8]) -> Result<Vec<u8>, EvidenceFault> {
-    let answer = tpm.transmit(command).map_err(|source| EvidenceFault::Device {
-        what: "asking the TPM",
-        path: DEVICE.into(),
-        source,
+pub(super) fn transmit(tpm: &dyn Tpm, command: &[u8]) -> Result<Vec<u8>, NoAnswer> {
+    let answer = tpm.transmit(command).map_err(|source| {
+        let (what, path) = ("asking the TPM", DEVICE.into());
+        NoAnswer::Device(EvidenceFault::Device { what, path, source })
     })?;
     let code = answer.get(6..HEAD_LEN).and_then(|code| code.try_into().ok());
     match code.map(u32::from_be_bytes) {
         Some(0) => Ok(answer.get(HEAD_LEN..).unwrap_or_default().to_vec()),
-        Some(code) => Err(fault(index, format!("answer code {code:#x}"))),
-        None => Err(fault(index, "a short answer".to_owned())),
+        Some(code) => Err(NoAnswer::Refused(format!("answer code {code:#x}"))),
+        None => Err(NoAnswer::Refused("a short answer".to_owned())),
     }
 }
 
 /// A string behind its length of two bytes.
-fn counted(bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn counted(bytes: &[u8]) -> Option<&[u8]> {
     let (len, rest) = bytes.split_first_chunk::<2>()?;
     rest.get(..usize::from(u16::from_be_bytes(*len)))
 }
 
-fn u16_bytes(number: usize) -> [u8; 2] {
+pub(super) fn u16_bytes(number: usize) -> [u8; 2] {
     u16::try_from(number).unwrap_or(u16::MAX).to_be_bytes()
 }
 

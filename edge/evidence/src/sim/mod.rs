@@ -15,6 +15,7 @@ mod seal;
 mod service;
 mod snp;
 mod tdx;
+mod vtpm;
 mod x509;
 
 pub use gpu::SimulatedGpu;
@@ -23,4 +24,5 @@ pub use pki::DevPki;
 pub use platform::{SimulatedPlatform, SimulatedPlatformForm};
 pub use seal::SimulatedEnclave;
 pub use service::SimulatedService;
+pub use vtpm::SimulatedVtpm;
 pub(crate) use x509::pem_of;

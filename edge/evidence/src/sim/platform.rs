@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cocoon_attest::gpu::{GpuEvidence, GpuPolicy};
 use cocoon_attest::snp::{SnpPolicy, SnpProduct};
 use cocoon_attest::tdx::{BootLog, DEBUG_EVENT, EventLog, GPU_EVENT, READY_EVENT, SPEC_EVENT};
+use cocoon_attest::vtpm::VtpmQuote;
 use cocoon_attest::{
     Collateral, Digest32, Digest48, Measurement, PlatformId, Policy, TdMeasurement,
 };
@@ -15,6 +16,7 @@ use super::misbehave::Misbehave;
 use super::pki::DevPki;
 use super::snp::{SnpMachine, TCB};
 use super::tdx::{QuoteForm, TdxMachine};
+use super::vtpm::SimulatedVtpm;
 use crate::fault::EvidenceFault;
 use crate::provider::{EvidenceProvider, QuoteSubject, TeeEvidence, TeeKind};
 
@@ -36,7 +38,8 @@ pub struct SimulatedPlatformForm {
     pub measure_gpu: bool,
     /// Whether a TDX machine's firmware leaves a boot log, to which RTMR0 to RTMR2 belong.
     pub boot_log: bool,
-    /// Whether a paravisor asks for reports, as on Azure: they name a text that names the subject.
+    /// Whether a paravisor asks for reports, as on Azure: they name a text that names the subject, and
+    /// the key of a vTPM.
     pub paravisor: bool,
     /// The lie it tells.
     pub lie: Option<Misbehave>,
@@ -80,6 +83,7 @@ pub struct SimulatedPlatform {
     measurement: Measurement,
     log: EventLog,
     gpu: Option<GpuEvidence>,
+    vtpm: Option<SimulatedVtpm>,
 }
 
 impl SimulatedPlatform {
@@ -114,7 +118,14 @@ impl SimulatedPlatform {
             }
             _ => gpu,
         };
-        Ok(Self { form, pki, machine, measurement, log, gpu })
+        let vtpm = form.paravisor.then(|| SimulatedVtpm::boot(&form.image)).transpose()?;
+        Ok(Self { form, pki, machine, measurement, log, gpu, vtpm })
+    }
+
+    /// Returns the vTPM of a machine with a paravisor.
+    #[must_use]
+    pub const fn vtpm(&self) -> Option<&SimulatedVtpm> {
+        self.vtpm.as_ref()
     }
 
     /// Returns the collateral that a service would hand out at `now_s` (Unix seconds).
@@ -232,8 +243,10 @@ impl EvidenceProvider for SimulatedPlatform {
             report_data[0] ^= 1;
         }
         let mut evidence = TeeEvidence::default();
-        if self.form.paravisor {
-            let text = format!(r#"{{"keys":[],"user-data":"{}"}}"#, hex::encode_upper(report_data));
+        if let Some(vtpm) = &self.vtpm {
+            let text = vtpm.runtime_data(&report_data)?;
+            let extra_data = VtpmQuote::extra_data(&report_data);
+            evidence.vtpm = Some(vtpm.quote(&extra_data)?.encode());
             report_data = [0; 64];
             report_data[..32].copy_from_slice(&Digest32::sha256(&[text.as_bytes()]).0);
             evidence.runtime_data = Some(text.into_bytes());

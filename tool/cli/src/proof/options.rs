@@ -8,7 +8,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Claims: hardware, tcb, image, debug_off, gpu, weights, freshness, key_binding, site, network,
-receipt_key, boot_log, event_log of machines; registry, date, proxies, workers. Write worker.gpu for workers alone.
+receipt_key, boot_log, event_log, vtpm of machines; registry, date, proxies, workers. Write worker.gpu
+for workers alone.
 Exit codes: 0 every required claim holds and none fails, 1 not so, 2 a mistake in the command.")]
 pub(crate) struct VerifyOptions {
     /// The gateway whose machines are to be verified.
