@@ -41,7 +41,8 @@ pub enum Tee {
     /// The older TDX device, with the quoting service of the host.
     TdxDevice,
     /// A confidential machine of Azure, by way of its vTPM. What it shows is bound to each connection,
-    /// but never shows an image: it is for looking, not for serving. Never run on Azure itself.
+    /// but shows an image only by registers that a policy lists: it is for looking, not for serving.
+    /// Never run on Azure itself.
     Azure,
     /// None: a client's machine, which verifies others and shows nothing itself.
     None,

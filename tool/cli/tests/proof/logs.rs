@@ -3,7 +3,9 @@
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use cocoon_attest::{Collateral, Digest32, PeerEvidence};
+use cocoon_attest::snp::SnpProduct;
+use cocoon_attest::vtpm::{VtpmQuote, VtpmRegister};
+use cocoon_attest::{Collateral, Digest32, Digest48, Measurement, PeerEvidence, Policy};
 use cocoon_evidence::sim::{DevPki, Misbehave, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider as _, QuoteSubject};
 use cocoon_proof::{Bundle, MachineRole, RootView, Shown, Trust};
@@ -22,8 +24,11 @@ struct Saved {
 
 impl Saved {
     fn of(lie: Option<Misbehave>) -> Self {
+        Self::booted(SimulatedPlatformForm { boot_log: true, lie, ..Default::default() })
+    }
+
+    fn booted(form: SimulatedPlatformForm) -> Self {
         let pki = Arc::new(DevPki::generate(NOW_S).unwrap());
-        let form = SimulatedPlatformForm { boot_log: true, lie, ..Default::default() };
         let saved = Self {
             dir: tempfile::tempdir().unwrap(),
             platform: SimulatedPlatform::boot(pki, form).unwrap(),
@@ -46,13 +51,17 @@ impl Saved {
     }
 
     fn write(&self, evidence: PeerEvidence) {
+        self.write_by(evidence, self.platform.policy());
+    }
+
+    fn write_by(&self, evidence: PeerEvidence, policy: Policy) {
         let root =
             RootView { worker_images: vec![self.platform.image_hash()], ..RootView::default() };
         let mut bundle = Bundle::new(NOW_S * 1000, Digest32::ZERO, root.clone());
         let shown = Shown::Evidence(Box::new(evidence));
         bundle.add(MachineRole::Worker, "w", shown, self.collateral());
         std::fs::write(self.path("bundle.json"), bundle.write().unwrap()).unwrap();
-        let trust = Trust::new(self.platform.policy(), Some(root));
+        let trust = Trust::new(policy, Some(root));
         std::fs::write(self.path("trust.json"), trust.write().unwrap()).unwrap();
     }
 
@@ -72,6 +81,14 @@ impl Saved {
         let bundle = self.path("bundle.json");
         let all = [&["--offline", &bundle, "--require", REQUIRED][..], more].concat();
         self.cocoon(&all)
+    }
+
+    /// Judges what a machine with a paravisor showed.
+    fn judge_registers(&self) -> (i32, Value) {
+        let bundle = self.path("bundle.json");
+        let required = "worker.hardware,worker.image,worker.vtpm";
+        let output = self.cocoon(&["--offline", &bundle, "--require", required, "--json"]);
+        (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
     }
 
     fn judge(&self) -> (i32, Value) {
@@ -114,7 +131,7 @@ fn every_event_is_shown_with_what_is_measured_of_it() {
     );
     assert!(shown.len() > 5 && shown[5..].iter().all(|(register, ..)| *register == "RTMR3"));
     // The last step of each register is the quote's.
-    let Some(cocoon_attest::Measurement::Td(td)) = saved.platform.measurement().ok() else {
+    let Some(Measurement::Td(td)) = saved.platform.measurement().ok() else {
         panic!("a TDX machine");
     };
     for (number, register) in td.rtmr.iter().enumerate() {
@@ -150,6 +167,81 @@ fn no_event_is_shown_where_the_quote_does_not_agree() {
     let (code, found) = saved.judge();
     let both = (verdict(&found, "boot_log"), verdict(&found, "event_log"));
     assert_eq!((code, both), (1, ("not_claimed", "not_claimed")));
+}
+
+/// The claims `vtpm` and `image`, and how many registers are shown as measured and as told.
+fn registers(found: &Value) -> (&str, &str, usize, usize) {
+    let nothing = Vec::new();
+    let shown = found["events"].as_array().unwrap_or(&nothing);
+    let of_vtpm = |event: &&Value| event["register"].as_str().unwrap().starts_with("PCR");
+    let count = |measured: bool| {
+        shown.iter().filter(of_vtpm).filter(|event| event["is_measured"] == measured).count()
+    };
+    (verdict(found, "vtpm"), verdict(found, "image"), count(true), count(false))
+}
+
+#[test]
+fn registers_of_a_vtpm_are_shown_and_count_by_the_word_of_a_listed_paravisor() {
+    for snp in [None, Some(SnpProduct::Genoa)] {
+        let form = SimulatedPlatformForm { snp, paravisor: true, ..Default::default() };
+        let saved = Saved::booted(form);
+        let evidence = saved.evidence();
+        // Nobody listed the paravisor: its word is shown as that.
+        let (code, found) = saved.judge_registers();
+        assert_eq!((code, registers(&found)), (1, ("unknown", "not_claimed", 0, 24)));
+        let launch = match saved.platform.measurement().unwrap() {
+            Measurement::Snp(launch) => launch,
+            Measurement::Td(td) => td.mr_td,
+        };
+        let mut policy = saved.platform.policy();
+        policy.vtpm.paravisors = vec![Digest48::from([7; 48]), launch];
+        saved.write_by(evidence.clone(), policy.clone());
+        let (code, found) = saved.judge_registers();
+        assert_eq!((code, registers(&found)), (1, ("holds", "not_claimed", 24, 0)));
+        // With a list of registers they show the image.
+        let values = saved.platform.vtpm().unwrap().registers();
+        let register = |(number, value)| VtpmRegister { number, values: vec![value] };
+        policy.vtpm.registers = vec![register(values[4]), register(values[11])];
+        saved.write_by(evidence.clone(), policy.clone());
+        let (code, found) = saved.judge_registers();
+        assert_eq!((code, registers(&found)), (0, ("holds", "holds", 24, 0)), "{found:#}");
+        let bundle = saved.path("bundle.json");
+        let shown = saved.cocoon(&["--offline", &bundle, "--events"]).stdout;
+        let line = format!("measured register {}", values[4].1);
+        assert!(String::from_utf8(shown).unwrap().contains(&line));
+        // Another image.
+        let mut other = policy.clone();
+        other.vtpm.registers[1].values = vec![Digest32::from([7; 32])];
+        saved.write_by(evidence, other);
+        let (code, found) = saved.judge_registers();
+        assert_eq!((code, registers(&found)), (1, ("holds", "fails", 24, 0)));
+        lies_about_registers(&saved, &policy);
+    }
+}
+
+fn lies_about_registers(saved: &Saved, policy: &Policy) {
+    let evidence = saved.evidence();
+    let judged = |evidence: PeerEvidence| {
+        saved.write_by(evidence, policy.clone());
+        saved.judge_registers()
+    };
+    let mut quote = VtpmQuote::decode(evidence.vtpm.as_ref().unwrap()).unwrap();
+    quote.registers[4].1 = Digest32::ZERO;
+    let (code, found) = judged(PeerEvidence { vtpm: Some(quote.encode()), ..evidence.clone() });
+    assert_eq!((code, registers(&found)), (1, ("fails", "fails", 0, 0)));
+    assert!(found.to_string().contains("the vTPM signed registers with the digest"), "{found:#}");
+    // Runtime data and registers of the guest's own making, below somebody else's report.
+    let invented = Saved::booted(SimulatedPlatformForm { paravisor: true, ..Default::default() });
+    let PeerEvidence { runtime_data, vtpm, .. } = invented.evidence();
+    let (code, found) = judged(PeerEvidence { runtime_data, vtpm, ..evidence.clone() });
+    let (vtpm, image, measured, told) = registers(&found);
+    assert_eq!((code, vtpm, measured, told), (1, "unknown", 0, 0), "{found:#}");
+    assert_eq!(image, "fails");
+    let (code, found) = judged(PeerEvidence { runtime_data: None, ..evidence.clone() });
+    assert_eq!((code, verdict(&found, "vtpm")), (1, "fails"));
+    // Nothing handed on is nothing claimed.
+    let (code, found) = judged(PeerEvidence { vtpm: None, ..evidence });
+    assert_eq!((code, registers(&found)), (1, ("not_claimed", "not_claimed", 0, 0)));
 }
 
 #[test]
