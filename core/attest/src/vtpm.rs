@@ -205,7 +205,7 @@ pub struct VtpmPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VtpmRegister {
-    /// Its number in the SHA-256 bank, 0 to 23.
+    /// Its number in the SHA-256 bank, 0 to 22 but 16: the guest resets 16 and 23 as it likes.
     pub number: u8,
     /// Its accepted values, at least one.
     pub values: Vec<Digest32>,
@@ -252,6 +252,10 @@ impl VtpmPolicy {
         self.registers.iter().find_map(|register| {
             if register.number >= REGISTERS {
                 return Some("vtpm.registers names a register above 23");
+            }
+            // TCG, PC Client Platform TPM Profile: TPM2_PCR_Reset from any locality.
+            if matches!(register.number, 16 | 23) {
+                return Some("vtpm.registers names 16 or 23, which a guest resets as it likes");
             }
             if register.values.is_empty() {
                 return Some("vtpm.registers names a register without values");

@@ -283,7 +283,7 @@ fn keys_that_are_none_and_two_keys_are_refused() {
 fn policies_that_list_registers_without_their_paravisor_are_mistakes() {
     let register = |number| VtpmRegister { number, values: vec![Digest32::from([7; 32])] };
     let mut policy = Policy::tee().requiring(ClaimKind::Image);
-    policy.vtpm.registers = vec![register(4), register(23)];
+    policy.vtpm.registers = vec![register(4), register(22)];
     let fault = policy.check().unwrap_err().to_string();
     assert!(fault.contains("vtpm.paravisors"), "{fault}");
     policy.vtpm.paravisors = vec![Digest48::from([1; 48])];
@@ -294,7 +294,9 @@ fn policies_that_list_registers_without_their_paravisor_are_mistakes() {
     // Policies without it are written as ever.
     assert!(!serde_json::to_string(&Policy::tee()).unwrap().contains("vtpm"));
     let none = VtpmRegister { values: Vec::new(), ..register(4) };
-    for bad in [vec![register(24)], vec![register(4), register(4)], vec![none]] {
+    let resettable = [vec![register(16)], vec![register(4), register(23)]];
+    let others = [vec![register(24)], vec![register(4), register(4)], vec![none]];
+    for bad in resettable.into_iter().chain(others) {
         let mut policy = policy.clone();
         policy.vtpm.registers = bad;
         assert!(policy.check().is_err());
