@@ -2,6 +2,9 @@
 //!
 //! Each function returns normally for every input or panics on a broken law.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use crate::{
     Archive, BLOCK_BYTES, Block, Kind, Member, Root, Salt, Shape, Superblock, TreeBuilder,
     TreeFault, check_block,
@@ -20,34 +23,66 @@ pub fn superblock(data: &[u8]) {
     }
 }
 
-/// Any tree over any blocks: what is built checks, and what was changed does not. The first two
-/// bytes choose a block and a change.
+/// Any changes to a tree that was built: each four bytes name a block of its file, or the one of data that
+/// is checked, a byte in it and a change. The first two bytes choose the block of data.
 ///
 /// # Panics
-/// When a law is broken.
+/// When a changed block checks, or an unchanged one does not.
 pub fn tree(data: &[u8]) {
-    let Some(([chosen, change], data)) = data.split_first_chunk::<2>() else { return };
-    let blocks: Vec<Block> = data.chunks(16).take(300).map(filled).collect();
-    let Ok(shape) = Shape::new(blocks.len() as u64) else { return };
-    let salt = Salt::of_models();
-    let mut file = std::collections::BTreeMap::new();
-    let mut keep = |at: u64, block: &Block| {
-        file.insert(at, *block);
+    static GOOD: LazyLock<Built> = LazyLock::new(Built::new);
+    let Some((chosen, changes)) = data.split_first_chunk::<2>() else { return };
+    let number = u64::from(u16::from_le_bytes(*chosen)) % Built::BLOCKS;
+    let good = &*GOOD;
+    let changed = |which: usize, block: &Block| {
+        let mut block = *block;
+        for change in changes.chunks_exact(4).filter(|it| usize::from(it[0]) % 5 == which) {
+            let at = usize::from(u16::from_le_bytes([change[1], change[2]])) % BLOCK_BYTES;
+            block[at] ^= change[3];
+        }
+        block
     };
-    let mut builder = TreeBuilder::new(shape.clone(), &salt);
-    for block in &blocks {
-        assert_eq!(builder.push(block, &mut keep), Ok(()));
-    }
-    let root = builder.finish(&mut keep).unwrap_or(Root([0; 32]));
-    let number = usize::from(*chosen) % blocks.len();
-    let mut block = blocks[number];
+    let plain = filled(number);
+    let shown = changed(4, &plain);
+    let mut is_same = shown == plain;
     let mut fetch = |level: usize, block: u64| {
-        file.get(&shape.offset(level, block)).copied().ok_or(TreeFault::Blocks { blocks: block })
+        let at = good.shape.offset(level, block);
+        let kept = good.file.get(&at).ok_or(TreeFault::Blocks { blocks: block })?;
+        let fetched = changed(usize::try_from(at).unwrap_or(0) / BLOCK_BYTES, kept);
+        is_same &= fetched == *kept;
+        Ok(fetched)
     };
-    let at = number as u64;
-    assert_eq!(check_block(&shape, &salt, &root, (at, &block), &mut fetch), Ok(()));
-    block[usize::from(*change) * 16] ^= 1;
-    assert!(check_block(&shape, &salt, &root, (at, &block), &mut fetch).is_err());
+    let checked: Result<_, TreeFault> =
+        check_block(&good.shape, &good.salt, &good.root, (number, &shown), &mut fetch);
+    assert_eq!(checked.is_ok(), is_same);
+}
+
+/// A tree with two levels: three blocks of hashes below one.
+struct Built {
+    shape: Shape,
+    salt: Salt,
+    root: Root,
+    /// Its file, by place.
+    file: BTreeMap<u64, Block>,
+}
+
+impl Built {
+    const BLOCKS: u64 = 300;
+
+    fn new() -> Self {
+        let salt = Salt::of_models();
+        let Ok(shape) = Shape::new(Self::BLOCKS) else { unreachable!("a shape that fits") };
+        let mut file = BTreeMap::new();
+        let mut keep = |at: u64, block: &Block| {
+            file.insert(at, *block);
+        };
+        let mut builder = TreeBuilder::new(shape.clone(), &salt);
+        for number in 0..Self::BLOCKS {
+            assert_eq!(builder.push(&filled(number), &mut keep), Ok(()));
+        }
+        let root = builder.finish(&mut keep).unwrap_or(Root([0; 32]));
+        assert_eq!(file.len(), 4, "what a change can name");
+        Self { shape, salt, root, file }
+    }
 }
 
 /// Any names and sizes as members of an archive.
@@ -80,10 +115,9 @@ pub fn archive(data: &[u8]) {
     }
 }
 
-/// A block that repeats a few bytes.
-fn filled(seed: &[u8]) -> Block {
-    let mut block = [0; BLOCK_BYTES];
-    let mut bytes = seed.iter().cycle();
-    block.iter_mut().for_each(|byte| *byte = bytes.next().copied().unwrap_or_default());
+/// A block of its own.
+fn filled(number: u64) -> Block {
+    let mut block = [0x5a; BLOCK_BYTES];
+    block[..8].copy_from_slice(&number.to_le_bytes());
     block
 }

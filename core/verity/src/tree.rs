@@ -148,7 +148,8 @@ impl TreeBuilder {
 /// Checks one block of data against the root, through the hash blocks above it, as the kernel
 /// does when it reads. No node calls it: a worker hashes the whole of its model and watches the files,
 /// and where blocks are read through dm-verity the kernel checks them. It is the other witness of
-/// [`TreeBuilder`] in the laws, and for programs that read single blocks. `fetch` gets level and number of a hash block and gives its bytes.
+/// [`TreeBuilder`] in the laws, and for programs that read single blocks. `fetch` gets level and number
+/// of a hash block and gives its bytes.
 ///
 /// # Errors
 /// [`TreeFault::Mismatch`]: do not use the block. What `fetch` says.

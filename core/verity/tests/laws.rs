@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure fails the test")]
 
+use std::collections::BTreeMap;
+
 use cocoon_verity::{
-    Archive, ArchiveFault, BLOCK_BYTES, Kind, MODEL_SALT, Member, Root, Salt, Shape, Superblock,
-    TreeBuilder, TreeFault, file_mode, fuzz,
+    Archive, ArchiveFault, BLOCK_BYTES, Block, Kind, MODEL_SALT, Member, Root, Salt, Shape,
+    Superblock, TreeBuilder, TreeFault, check_block, file_mode, fuzz,
 };
 use proptest::prelude::*;
 
@@ -90,11 +92,53 @@ fn a_root_is_sixty_four_hex_digits() {
     "00".parse::<Root>().unwrap_err();
 }
 
+/// Any tree over any blocks: what is built checks, and what was changed does not.
+fn builds_and_checks(chosen: u8, change: u8, data: &[u8]) {
+    let blocks: Vec<Block> = data.chunks(16).take(300).map(filled).collect();
+    let shape = Shape::new(blocks.len() as u64).unwrap();
+    let salt = Salt::of_models();
+    let mut file = BTreeMap::new();
+    let mut keep = |at: u64, block: &Block| {
+        file.insert(at, *block);
+    };
+    let mut builder = TreeBuilder::new(shape.clone(), &salt);
+    for block in &blocks {
+        assert_eq!(builder.push(block, &mut keep), Ok(()));
+    }
+    let root = builder.finish(&mut keep).unwrap();
+    let number = usize::from(chosen) % blocks.len();
+    let mut block = blocks[number];
+    let mut fetch = |level: usize, block: u64| {
+        file.get(&shape.offset(level, block)).copied().ok_or(TreeFault::Blocks { blocks: block })
+    };
+    let at = number as u64;
+    assert_eq!(check_block(&shape, &salt, &root, (at, &block), &mut fetch), Ok(()));
+    block[usize::from(change) * 16] ^= 1;
+    assert!(check_block(&shape, &salt, &root, (at, &block), &mut fetch).is_err());
+}
+
+/// A block that repeats a few bytes.
+fn filled(seed: &[u8]) -> Block {
+    let mut block = [0; BLOCK_BYTES];
+    let mut bytes = seed.iter().cycle();
+    block.iter_mut().for_each(|byte| *byte = bytes.next().copied().unwrap_or_default());
+    block
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn built_trees_check_and_changed_blocks_do_not(bytes in prop::collection::vec(any::<u8>(), 18..4800)) {
+    fn built_trees_check_and_changed_blocks_do_not(
+        bytes in prop::collection::vec(any::<u8>(), 16..4800),
+        chosen in any::<u8>(),
+        change in any::<u8>(),
+    ) {
+        builds_and_checks(chosen, change, &bytes);
+    }
+
+    #[test]
+    fn a_changed_tree_does_not_check(bytes in prop::collection::vec(any::<u8>(), 2..40)) {
         fuzz::tree(&bytes);
     }
 
