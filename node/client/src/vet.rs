@@ -280,11 +280,11 @@ impl Shared {
         let judged = self.judge(role, shown, &evidence, collateral, nonce);
         let judged = judged.map_err(|fault| fault.to_string())?;
         let not_after_s = report.offer.announcement.not_after_s;
-        let left_ms = left_ms(not_after_s, clock::now_ms());
+        let until_ms = until_ms(not_after_s, clock::now_ms(), clock::steady_ms());
         Ok(Arc::new(Judged {
             key: Some(report.keyset.receipt_key),
             model: report.model_name,
-            until_ms: judged.until_ms.min(clock::steady_ms().saturating_add(left_ms)),
+            until_ms: judged.until_ms.min(until_ms),
             ..judged
         }))
     }
@@ -338,10 +338,10 @@ fn silent() -> (String, u64) {
     ("it did not answer in time".to_owned(), until_ms)
 }
 
-/// Milliseconds that an announcement still holds. The second is a number of the worker, of any
-/// size.
-const fn left_ms(not_after_s: u64, now_ms: u64) -> u64 {
-    not_after_s.saturating_mul(1_000).saturating_sub(now_ms)
+/// When an announcement ends, by the steady clock. Its second is a number of the worker, of any size.
+const fn until_ms(not_after_s: u64, now_ms: u64, steady_ms: u64) -> u64 {
+    let left_ms = not_after_s.saturating_mul(1_000).saturating_sub(now_ms);
+    steady_ms.saturating_add(left_ms)
 }
 
 impl State {
@@ -389,10 +389,10 @@ mod tests {
 
     #[test]
     fn an_announcement_may_name_any_second() {
-        assert_eq!(left_ms(u64::MAX, 5), u64::MAX - 5);
-        assert_eq!(left_ms(u64::MAX, 0), u64::MAX);
-        assert_eq!(left_ms(7, 6_000), 1_000);
-        assert_eq!(left_ms(0, u64::MAX), 0);
+        assert_eq!(until_ms(u64::MAX, 5, 9), u64::MAX);
+        assert_eq!(until_ms(u64::MAX, u64::MAX, 9), 9);
+        assert_eq!(until_ms(7, 6_000, 500), 1_500);
+        assert_eq!(until_ms(0, u64::MAX, 500), 500);
     }
 
     #[test]

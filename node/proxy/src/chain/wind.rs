@@ -105,13 +105,11 @@ impl Wind {
 
     /// Lets blocks pass.
     async fn blocks(&self, count: u32) {
-        let mut from = u32::MAX;
+        let mut passed = BlocksPassed::default();
         loop {
             match self.chain.head().await {
                 Ok(head) => {
-                    // The lowest number seen: a server may have told one of any size before.
-                    from = from.min(head.seqno);
-                    if head.seqno - from >= count {
+                    if passed.seen(head.seqno) >= count {
                         return;
                     }
                     let moved = self.chain.moved_beyond(head.seqno);
@@ -138,5 +136,36 @@ impl Wind {
         let (epoch, contract) = (self.epoch, self.machine.contract());
         let remaining = self.machine.remaining();
         self.events.send(WindEvent::Progress { epoch, contract, remaining, what }).await.is_ok()
+    }
+}
+
+/// Counts blocks from the lowest number seen: a server may have told one of any size before.
+#[derive(Default)]
+struct BlocksPassed {
+    lowest: Option<u32>,
+}
+
+impl BlocksPassed {
+    /// How many have passed at a block of this number.
+    fn seen(&mut self, seqno: u32) -> u32 {
+        let lowest = self.lowest.map_or(seqno, |lowest| lowest.min(seqno));
+        self.lowest = Some(lowest);
+        seqno - lowest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_counted_from_any_number_that_a_server_tells() {
+        let mut passed = BlocksPassed::default();
+        for (seqno, count) in [(u32::MAX, 0), (u32::MAX, 0), (7, 0), (9, 2), (8, 1), (10, 3)] {
+            assert_eq!(passed.seen(seqno), count, "at {seqno}");
+        }
+        // The last one there can be.
+        let mut passed = BlocksPassed::default();
+        assert_eq!((passed.seen(0), passed.seen(u32::MAX)), (0, u32::MAX));
     }
 }
