@@ -7,6 +7,7 @@ use bytes::Bytes;
 use cocoon_http::WorkGuard;
 use http_body::{Frame, SizeHint};
 
+use crate::batches::FileContent;
 use crate::relay::Relay;
 
 /// What an answer's body is made of.
@@ -18,6 +19,8 @@ pub(crate) enum Content {
     Full(Bytes),
     /// As it comes from the network.
     Relay(Box<Relay>),
+    /// As it is read from the disk.
+    File(Box<FileContent>),
 }
 
 /// The body of an answer; keeps its connection busy until it is written.
@@ -33,10 +36,10 @@ impl AnswerBody {
     }
 }
 
-/// The network broke an answer that is no stream of events: the connection is cut, so that the
-/// user's HTTP client sees it.
+/// The network, or the disk, broke an answer that is no stream of events: the connection is cut, so
+/// that the user's HTTP client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the network broke the answer off")]
+#[error("the answer broke off")]
 pub(crate) struct BrokenOff;
 
 impl http_body::Body for AnswerBody {
@@ -59,17 +62,25 @@ impl http_body::Body for AnswerBody {
             Content::Relay(relay) => {
                 relay.poll_bytes(cx).map(|step| step.map(|result| result.map(Frame::data)))
             }
+            Content::File(file) => {
+                file.poll_bytes(cx).map(|step| step.map(|result| result.map(Frame::data)))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Empty)
+        match &self.content {
+            Content::Empty => true,
+            Content::File(file) => file.left() == 0,
+            Content::Full(_) | Content::Relay(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::File(file) => SizeHint::with_exact(file.left()),
             Content::Relay(_) => SizeHint::default(),
         }
     }

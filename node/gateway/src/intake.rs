@@ -27,11 +27,7 @@ pub(crate) async fn read_body(
     limits: &Limits,
     work: &Work,
 ) -> Result<Bytes, Box<Refusal>> {
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        let message = "Compressed bodies are not accepted: send the body as it is.";
-        let error = ApiError::new(415, INVALID_REQUEST, message).with_code("content_encoding");
-        return Err(Box::new(Refusal { close: true, ..error.into() }));
-    }
+    check_coding(headers)?;
     let announced = body.size_hint().lower();
     if announced > limits.body_bytes as u64 {
         return Err(Box::new(Refusal::body_too_large(limits.body_bytes)));
@@ -70,6 +66,16 @@ pub(crate) async fn read_body(
     }
     drop(waits);
     Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+/// Refuses a body that was compressed.
+pub(crate) fn check_coding(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
+    if headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity") {
+        return Ok(());
+    }
+    let message = "Compressed bodies are not accepted: send the body as it is.";
+    let error = ApiError::new(415, INVALID_REQUEST, message).with_code("content_encoding");
+    Err(Box::new(Refusal { close: true, ..error.into() }))
 }
 
 /// Most that is read of a body that nobody wants, to keep its connection usable.

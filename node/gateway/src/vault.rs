@@ -5,7 +5,7 @@
 //! overwritten; any other damage is told.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, BufReader, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand::RngCore as _;
 
-/// Bytes before a frame's ciphertext.
-const HEAD_BYTES: usize = 4 + 24;
+/// Bytes of a frame's length and of its nonce.
+const LENGTH_BYTES: usize = 4;
+const NONCE_BYTES: usize = 24;
 
 /// Largest frame, bytes.
 const FRAME_BYTES: usize = 64 * 1024 * 1024;
@@ -79,9 +80,13 @@ impl Vault {
     }
 
     /// All whole frames of a file; none when there is no file.
-    pub(crate) fn read(&self, name: &str) -> Result<Vec<Vec<u8>>, VaultFault> {
+    /// For files that are small: a large one is read through [`Vault::frames`].
+    pub(crate) fn read(self: &Arc<Self>, name: &str) -> Result<Vec<Vec<u8>>, VaultFault> {
+        let Some(mut file) = self.frames(name)? else { return Ok(Vec::new()) };
         let mut frames = Vec::new();
-        self.scan(name, |frame| frames.push(frame))?;
+        while let Some(frame) = file.next()? {
+            frames.push(frame);
+        }
         Ok(frames)
     }
 
@@ -93,23 +98,54 @@ impl Vault {
             .map_err(|reason| VaultFault::File { path, reason })
     }
 
+    /// Opens a file to be read frame by frame; `None` when there is none. It can be read to its end
+    /// even when it is removed meanwhile.
+    pub(crate) fn frames(self: &Arc<Self>, name: &str) -> Result<Option<Frames>, VaultFault> {
+        let path = self.folder.join(name);
+        let opened = fs::File::open(&path).and_then(|file| {
+            let left = file.metadata()?.len();
+            Ok((BufReader::new(file), left))
+        });
+        let (file, left) = match opened {
+            Ok(opened) => opened,
+            Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(reason) => return Err(VaultFault::File { path, reason }),
+        };
+        let vault = self.clone();
+        Ok(Some(Frames { vault, name: name.to_owned(), file, left, next: 0, passed: 0 }))
+    }
+
     /// Opens a file to add frames behind its last whole one; hands out those it has.
     pub(crate) fn append(
         self: &Arc<Vault>,
         name: &str,
-        seen: impl FnMut(Vec<u8>),
+        mut seen: impl FnMut(Vec<u8>),
     ) -> Result<Appender, VaultFault> {
-        let (frames, bytes) = self.scan(name, seen)?;
+        let (mut next, mut file_bytes, mut content_bytes) = (0, 0, 0);
+        if let Some(mut frames) = self.frames(name)? {
+            while let Some(frame) = frames.next()? {
+                content_bytes += frame.len() as u64;
+                seen(frame);
+            }
+            (next, file_bytes) = (frames.next, frames.passed);
+        }
         let path = self.folder.join(name);
         let open = || -> io::Result<fs::File> {
-            let mut file =
-                OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-            file.set_len(bytes)?;
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&path)?;
+            file.set_len(file_bytes)?;
             file.seek(io::SeekFrom::End(0))?;
+            if file_bytes == 0 {
+                // The name is part of the folder.
+                fs::File::open(&self.folder)?.sync_all()?;
+            }
             Ok(file)
         };
         let file = open().map_err(|reason| VaultFault::File { path: path.clone(), reason })?;
-        Ok(Appender { vault: self.clone(), name: name.to_owned(), file, next: frames })
+        Ok(Appender { vault: self.clone(), name: name.to_owned(), file, next, content_bytes })
     }
 
     /// Names of the whole files that begin so, in no order.
@@ -125,13 +161,6 @@ impl Vault {
         Ok(names)
     }
 
-    /// Length of a file's content; 0 when it cannot be read.
-    pub(crate) fn content_bytes(&self, name: &str) -> u64 {
-        let mut bytes = 0;
-        let counted = self.scan(name, |frame| bytes += frame.len() as u64);
-        counted.map_or(0, |_| bytes)
-    }
-
     /// Removes a file; one that is not there is removed already.
     pub(crate) fn remove(&self, name: &str) -> Result<(), VaultFault> {
         let path = self.folder.join(name);
@@ -143,26 +172,8 @@ impl Vault {
         }
     }
 
-    /// Hands out the whole frames; returns their number and bytes.
-    fn scan(&self, name: &str, mut seen: impl FnMut(Vec<u8>)) -> Result<(u64, u64), VaultFault> {
-        let path = self.folder.join(name);
-        let mut bytes = Vec::new();
-        match fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Ok(_) => {}
-            Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
-            Err(reason) => return Err(VaultFault::File { path, reason }),
-        }
-        let (mut frames, mut rest) = (0, bytes.as_slice());
-        while let Some((frame, behind)) = split_frame(rest) {
-            seen(self.unseal(name, frames, frame)?);
-            frames += 1;
-            rest = behind;
-        }
-        Ok((frames, (bytes.len() - rest.len()) as u64))
-    }
-
     fn seal(&self, name: &str, place: u64, content: &[u8]) -> Result<Vec<u8>, VaultFault> {
-        let mut nonce = [0; 24];
+        let mut nonce = [0; NONCE_BYTES];
         rand::rngs::OsRng.fill_bytes(&mut nonce);
         let aad = bound_to(name, place);
         let payload = Payload { msg: content, aad: &aad };
@@ -181,8 +192,8 @@ impl Vault {
 
     fn unseal(&self, name: &str, place: u64, frame: &[u8]) -> Result<Vec<u8>, VaultFault> {
         let aad = bound_to(name, place);
-        let (nonce, sealed) = frame.split_at_checked(24).unwrap_or_default();
-        let opened = (nonce.len() == 24).then(|| {
+        let (nonce, sealed) = frame.split_at_checked(NONCE_BYTES).unwrap_or_default();
+        let opened = (nonce.len() == NONCE_BYTES).then(|| {
             let payload = Payload { msg: sealed, aad: &aad };
             self.cipher.decrypt(XNonce::from_slice(nonce), payload).ok()
         });
@@ -199,30 +210,97 @@ pub(crate) struct Appender {
     name: String,
     file: fs::File,
     next: u64,
+    content_bytes: u64,
 }
 
 impl Appender {
     /// Adds a frame. It is on the disk when this returns.
     pub(crate) fn push(&mut self, content: &[u8]) -> Result<(), VaultFault> {
+        self.write(content)?;
+        self.sync()
+    }
+
+    /// Adds a frame, on the disk after [`Appender::sync`].
+    pub(crate) fn write(&mut self, content: &[u8]) -> Result<(), VaultFault> {
         let frame = self.vault.seal(&self.name, self.next, content)?;
-        let write = |file: &mut fs::File| file.write_all(&frame).and_then(|()| file.sync_data());
-        write(&mut self.file).map_err(|reason| VaultFault::File {
-            path: self.vault.folder.join(&self.name),
-            reason,
-        })?;
+        self.file.write_all(&frame).map_err(|reason| self.fault(reason))?;
         self.next += 1;
+        self.content_bytes += content.len() as u64;
         Ok(())
+    }
+
+    /// Brings all frames to the disk.
+    pub(crate) fn sync(&mut self) -> Result<(), VaultFault> {
+        self.file.sync_data().map_err(|reason| self.fault(reason))
+    }
+
+    /// Bytes of all frames' contents.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        self.content_bytes
+    }
+
+    fn fault(&self, reason: io::Error) -> VaultFault {
+        VaultFault::File { path: self.vault.folder.join(&self.name), reason }
     }
 }
 
-/// Nonce and ciphertext of the first frame, and what follows; `None` when it is not whole.
-fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*length) as usize;
-    if length > FRAME_BYTES {
-        return None;
+/// A file that is read frame by frame.
+pub(crate) struct Frames {
+    vault: Arc<Vault>,
+    name: String,
+    file: BufReader<fs::File>,
+    /// Bytes of the file behind the frames that were read.
+    left: u64,
+    /// The next frame's place.
+    next: u64,
+    /// Bytes of the file up to there.
+    passed: u64,
+}
+
+impl Frames {
+    /// The next whole frame's content; `None` at the end, and before a frame that a crash cut short.
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, VaultFault> {
+        let read = self.sealed().map_err(|reason| VaultFault::File {
+            path: self.vault.folder.join(&self.name),
+            reason,
+        });
+        let Some(sealed) = read? else { return Ok(None) };
+        let content = self.vault.unseal(&self.name, self.next, &sealed)?;
+        self.next += 1;
+        self.passed += (sealed.len() + LENGTH_BYTES) as u64;
+        Ok(Some(content))
     }
-    rest.split_at_checked(length + HEAD_BYTES - 4)
+
+    /// The contents of the next frames, together at least so many bytes where there are; `None` at the
+    /// end.
+    pub(crate) fn next_bytes(&mut self, at_least: usize) -> Result<Option<Vec<u8>>, VaultFault> {
+        let Some(mut bytes) = self.next()? else { return Ok(None) };
+        while bytes.len() < at_least {
+            let Some(more) = self.next()? else { break };
+            bytes.extend_from_slice(&more);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Nonce and ciphertext of the next frame, if it is whole.
+    fn sealed(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.left < LENGTH_BYTES as u64 {
+            return Ok(None);
+        }
+        let mut length = [0; LENGTH_BYTES];
+        self.file.read_exact(&mut length)?;
+        self.left -= LENGTH_BYTES as u64;
+        let length = u32::from_le_bytes(length) as usize;
+        let bytes = length.saturating_add(NONCE_BYTES);
+        if length > FRAME_BYTES || bytes as u64 > self.left {
+            self.left = 0;
+            return Ok(None);
+        }
+        let mut sealed = vec![0; bytes];
+        self.file.read_exact(&mut sealed)?;
+        self.left -= bytes as u64;
+        Ok(Some(sealed))
+    }
 }
 
 fn bound_to(name: &str, place: u64) -> Vec<u8> {
@@ -253,6 +331,25 @@ mod tests {
         assert_eq!(again.read("out").unwrap().len(), 3);
         again.replace("book", b"whole").unwrap();
         assert_eq!(again.read("book").unwrap(), [b"whole"]);
+    }
+
+    #[test]
+    fn a_file_is_read_piece_by_piece() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::open(folder.path(), None).unwrap();
+        assert!(vault.frames("in").unwrap().is_none());
+        let mut file = vault.append("in", |_| {}).unwrap();
+        for piece in ["ab", "", "cde", "f"] {
+            file.write(piece.as_bytes()).unwrap();
+        }
+        file.sync().unwrap();
+        assert_eq!(file.content_bytes(), 6);
+        assert_eq!(vault.append("in", |_| {}).unwrap().content_bytes(), 6);
+        let mut frames = vault.frames("in").unwrap().unwrap();
+        vault.remove("in").unwrap();
+        assert_eq!(frames.next_bytes(3).unwrap().unwrap(), b"abcde");
+        assert_eq!(frames.next_bytes(3).unwrap().unwrap(), b"f");
+        assert!(frames.next_bytes(3).unwrap().is_none() && frames.next().unwrap().is_none());
     }
 
     #[test]

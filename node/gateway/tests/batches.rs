@@ -8,12 +8,13 @@ use std::path::Path;
 use bytes::Bytes;
 use cocoon_gateway::GatewayConfig;
 use cocoon_gateway::batches::BatchConfig;
+use cocoon_gateway::keys::{KeyFile, KeyLimits};
 use serde_json::{Value, json};
 use support::{Answer, CHAT, Running, record};
 
 fn in_folder(folder: &Path) -> impl FnOnce(&mut GatewayConfig) {
     let batches =
-        BatchConfig { folder: folder.to_path_buf(), key_file: None, parallel: 2, kept_max: 10 };
+        BatchConfig { parallel: 2, kept_max: 10, ..BatchConfig::in_folder(folder.to_path_buf()) };
     move |config| config.batches = Some(batches)
 }
 
@@ -24,12 +25,15 @@ fn line(id: &str, model: &str, rest: &str) -> String {
     )
 }
 
-async fn upload(gateway: &Running, content: &str) -> Answer {
-    let body = format!(
+fn form(content: &str) -> String {
+    format!(
         "--X\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
          --X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"in.jsonl\"\r\n\r\n{content}\r\n--X--\r\n"
-    );
-    let request = support::post("/v1/files", "", &body);
+    )
+}
+
+async fn upload(gateway: &Running, content: &str) -> Answer {
+    let request = support::post("/v1/files", "", &form(content));
     gateway.send(&request.replace("application/json", "multipart/form-data; boundary=X")).await
 }
 
@@ -191,4 +195,124 @@ async fn batches_are_cancelled_and_refused() {
     assert_eq!(get(&gateway, "/v1/batches").await.json()["data"].as_array().unwrap().len(), 2);
     let without = Running::start().await;
     assert_eq!(get(&without, "/v1/batches").await.code(), "batches_off");
+}
+
+/// The names of what is on the disk of files.
+fn on_disk(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("file-")).count()
+}
+
+async fn upload_as(gateway: &Running, key: &str, content: &str) -> Answer {
+    let form = form(content);
+    let headers = format!("authorization: Bearer {key}\r\n");
+    let request = support::post("/v1/files", &headers, &form);
+    gateway.send(&request.replace("application/json", "multipart/form-data; boundary=X")).await
+}
+
+#[tokio::test]
+async fn one_key_cannot_take_the_room_of_all_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.json");
+    let create =
+        |name| KeyFile::open(&keys).unwrap().create(name, KeyLimits::default(), 1).unwrap().0;
+    let (greedy, modest, late) = (&create("greedy"), &create("modest"), &create("late"));
+    let gateway = Running::start_with(|config| {
+        in_folder(&folder.path().join("batches"))(config);
+        config.require_keys = Some(true);
+        config.keys_file = Some(folder.path().join("keys.json"));
+        if let Some(batches) = &mut config.batches {
+            batches.kept_per_key_max = 4;
+            batches.kept_max = 6;
+        }
+    })
+    .await;
+    let mut first = String::new();
+    for _ in 0..4 {
+        let kept = upload_as(&gateway, greedy, "x").await;
+        assert_eq!(kept.status, 200);
+        first = kept.json()["id"].as_str().unwrap().to_owned();
+    }
+    let full = upload_as(&gateway, greedy, "x").await;
+    assert_eq!((full.status, full.code().as_str()), (400, "too_many_files_of_key"));
+    assert!(full.body.contains("at most 4 files and batches of one API key"), "{}", full.body);
+    for _ in 0..2 {
+        assert_eq!(upload_as(&gateway, modest, "x").await.status, 200, "others have their room");
+    }
+    let full = upload_as(&gateway, late, "x").await;
+    assert_eq!((full.status, full.code().as_str()), (400, "too_many_files"));
+    let headers = format!("authorization: Bearer {greedy}\r\n");
+    // A batch takes three places: its own, and those of its results.
+    let batch = json!({"input_file_id": first, "endpoint": "/v1/chat/completions"});
+    let refused = gateway.post_with("/v1/batches", &headers, &batch.to_string()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "too_many_files_of_key"));
+    let delete = format!("DELETE /v1/files/{first} HTTP/1.1\r\nhost: t\r\n{headers}\r\n");
+    assert_eq!(gateway.send(&delete).await.status, 200);
+    assert_eq!(upload_as(&gateway, late, "x").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_no_whole_file_leaves_nothing_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Running::start_with(|config| {
+        in_folder(folder.path())(config);
+        config.limits.body_pause_ms = 200;
+        if let Some(batches) = &mut config.batches {
+            batches.file_bytes = 1 << 20;
+        }
+    })
+    .await;
+    let large = upload(&gateway, &"x".repeat((1 << 20) + 1)).await;
+    assert_eq!((large.status, large.code().as_str()), (413, "file_too_large"));
+    let limit = upload(&gateway, &"x".repeat(1 << 20)).await;
+    assert_eq!((limit.status, &limit.json()["bytes"]), (200, &json!(1 << 20)));
+    // A chunked one does not say how long it is.
+    let mut endless = gateway.connect().await;
+    endless
+        .write(b"POST /v1/files HTTP/1.1\r\nhost: t\r\ncontent-type: multipart/form-data; boundary=X\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await;
+    let head = "--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n";
+    endless.write(format!("{:x}\r\n{head}\r\n", head.len()).as_bytes()).await;
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(65536));
+    for _ in 0..18 {
+        endless.write(chunk.as_bytes()).await;
+    }
+    assert_eq!(endless.answer().await.status, 413);
+    let mut broken_off = gateway.connect().await;
+    broken_off
+        .write(b"POST /v1/files HTTP/1.1\r\nhost: t\r\ncontent-type: multipart/form-data; boundary=X\r\ncontent-length: 900000\r\n\r\n")
+        .await;
+    broken_off.write(format!("{head}{}", "x".repeat(600_000)).as_bytes()).await;
+    assert_eq!(broken_off.answer().await.status, 408);
+    let no_purpose = form("x").replace("purpose", "porpoise");
+    let request = support::post("/v1/files", "", &no_purpose);
+    let request = request.replace("application/json", "multipart/form-data; boundary=X");
+    let refused = gateway.send(&request).await;
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("purpose")));
+    let deadline = tokio::time::Instant::now() + support::SOON;
+    while on_disk(folder.path()) > 1 {
+        assert!(tokio::time::Instant::now() < deadline, "what was spooled is removed");
+        tokio::task::yield_now().await;
+    }
+    let id = limit.json()["id"].as_str().unwrap().to_owned();
+    let content = get(&gateway, &format!("/v1/files/{id}/content")).await;
+    assert_eq!((content.body.len(), content.complete), (1 << 20, true));
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_cut_off_and_not_shown_as_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Running::start_with(in_folder(folder.path())).await;
+    let id = upload(&gateway, &"x".repeat(2 << 20)).await.json()["id"].as_str().unwrap().to_owned();
+    let path = folder.path().join(&id);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let content = get(&gateway, &format!("/v1/files/{id}/content")).await;
+    assert_eq!((content.status, content.complete), (200, false));
+    bytes[40] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(get(&gateway, &format!("/v1/files/{id}/content")).await.status, 500);
+    std::fs::write(&path, b"").unwrap();
+    assert_eq!(get(&gateway, &format!("/v1/files/{id}/content")).await.status, 500);
 }

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// How long a batch may take and its files are kept, seconds.
+/// How long a batch may take, and how long it is shown at least after its end, seconds.
 pub(super) const WINDOW_S: u64 = 24 * 3600;
+
+/// Places of a batch with work left: its own, and those of the files of answers and of errors.
+pub(super) const BATCH_PLACES: usize = 3;
 
 /// All files and batches, by id.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -82,11 +85,29 @@ impl Book {
         format!("{prefix}{:08x}{random:016x}", self.serial)
     }
 
+    /// Places that everybody's files and batches take, and those of one owner.
+    pub(super) fn places(&self, owner: &str) -> (usize, usize) {
+        let files = self.files.values().map(|file| (&file.owner, 1));
+        let batches = self.batches.values().map(|batch| (&batch.owner, batch.places()));
+        files.chain(batches).fold((0, 0), |(all, own), (who, places)| {
+            (all + places, if who == owner { own + places } else { own })
+        })
+    }
+
+    /// Forgets the oldest batch of this owner, or of anybody, that ended a day ago or earlier. Nobody
+    /// can delete a batch, as at OpenAI, so old ones must not keep new ones out. Its files stay.
+    pub(super) fn forget_oldest(&mut self, owner: Option<&str>, now_s: u64) -> bool {
+        let is_old = |batch: &&BatchRecord| {
+            owner.is_none_or(|owner| batch.owner == owner)
+                && batch.ended_s.is_some_and(|ended_s| ended_s.saturating_add(WINDOW_S) <= now_s)
+        };
+        let oldest = self.batches.values().find(is_old).map(|batch| batch.id.clone());
+        oldest.is_some_and(|id| self.batches.remove(&id).is_some())
+    }
+
     /// The oldest batch with work left.
     pub(super) fn next_work(&self) -> Option<BatchRecord> {
-        let open =
-            |batch: &&BatchRecord| matches!(batch.stage, Stage::InProgress | Stage::Cancelling);
-        self.batches.values().find(open).cloned()
+        self.batches.values().find(|batch| batch.is_open()).cloned()
     }
 }
 
@@ -140,6 +161,16 @@ impl BatchRecord {
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
             "metadata": self.metadata,
         })
+    }
+
+    /// Places it takes among what is kept: its own, and those of its results while they may come.
+    pub(super) fn places(&self) -> usize {
+        if self.is_open() { BATCH_PLACES } else { 1 }
+    }
+
+    /// Whether it has work left.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::InProgress | Stage::Cancelling)
     }
 
     pub(super) fn expires_s(&self) -> u64 {

@@ -6,21 +6,26 @@
 //! requests are paid twice by a crash.
 
 mod book;
+mod content;
 pub mod fuzz;
 mod lines;
 mod pages;
+mod room;
 mod runner;
+mod upload;
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use book::Book;
+use book::{BatchRecord, Book};
 
 use crate::vault::{Vault, VaultFault};
 
+pub(crate) use content::FileContent;
 pub(crate) use pages::BatchCall;
 
 /// Where batches are kept, and their limits.
@@ -36,15 +41,29 @@ pub struct BatchConfig {
     /// Requests of batches that run at once.
     #[serde(default = "parallel")]
     pub parallel: usize,
-    /// Files and batches kept together; more are refused until some are deleted.
+    /// Files and batches kept together; more are refused until some are deleted. A batch counts three
+    /// times until it has ended, for the files that it will leave.
     #[serde(default = "kept_max")]
     pub kept_max: usize,
+    /// Those of one API key, so that no key takes the room of all others; 0 for no limit.
+    #[serde(default = "kept_per_key_max")]
+    pub kept_per_key_max: usize,
+    /// Largest file that is taken, bytes.
+    #[serde(default = "file_bytes")]
+    pub file_bytes: u64,
 }
 
 impl BatchConfig {
     /// Batches in this folder, with default limits.
     pub fn in_folder(folder: PathBuf) -> BatchConfig {
-        BatchConfig { folder, key_file: None, parallel: parallel(), kept_max: kept_max() }
+        BatchConfig {
+            folder,
+            key_file: None,
+            parallel: parallel(),
+            kept_max: kept_max(),
+            kept_per_key_max: kept_per_key_max(),
+            file_bytes: file_bytes(),
+        }
     }
 }
 
@@ -56,12 +75,27 @@ fn kept_max() -> usize {
     1000
 }
 
+fn kept_per_key_max() -> usize {
+    250
+}
+
+/// OpenAI's limit for the input of a batch.
+fn file_bytes() -> u64 {
+    200 << 20
+}
+
 /// All batches of a gateway.
 #[derive(Debug)]
 pub(crate) struct Batches {
     config: BatchConfig,
     vault: Arc<Vault>,
+    /// Locked for moments only: whoever reads never waits for the disk.
     book: Mutex<Book>,
+    /// Whose turn it is to change the book. Held while it is written down, so that an older book never
+    /// replaces a newer one.
+    turn: Mutex<()>,
+    /// Files that are coming in, by owner.
+    coming: Mutex<HashMap<String, usize>>,
     /// Wakes the runner.
     work: Notify,
 }
@@ -77,26 +111,105 @@ impl Batches {
             })?,
             None => Book::default(),
         };
-        Ok(Batches { config: config.clone(), vault, book: Mutex::new(book), work: Notify::new() })
+        let batches = Batches {
+            config: config.clone(),
+            vault,
+            book: Mutex::new(book),
+            turn: Mutex::default(),
+            coming: Mutex::default(),
+            work: Notify::new(),
+        };
+        batches.sweep()?;
+        Ok(batches)
+    }
+
+    /// Removes what a crash left of files that were coming in.
+    fn sweep(&self) -> Result<(), VaultFault> {
+        let book = self.book();
+        let results = book.batches.values().flat_map(BatchRecord::result_names);
+        let known: HashSet<String> = book.files.keys().cloned().chain(results).collect();
+        drop(book);
+        let names = self.vault.names(FILE_PREFIX)?;
+        names.iter().filter(|name| !known.contains(*name)).try_for_each(|name| {
+            tracing::info!(name, "removing a file that nobody knows");
+            self.vault.remove(name)
+        })
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the book and writes it down.
+    /// Changes the book and writes it down. Waits for the disk: not for the threads of connections.
     fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> Result<T, VaultFault> {
-        let mut book = self.book();
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // What cannot be written down has not happened.
-        let mut changed = book.clone();
+        let mut changed = self.book().clone();
         let result = change(&mut changed);
         let text = serde_json::to_vec(&changed).unwrap_or_default();
-        // Under the lock, so that an older book never replaces a newer one.
         self.vault.replace(BOOK, &text)?;
-        *book = changed;
+        *self.book() = changed;
         Ok(result)
+    }
+
+    /// Changes what need not outlive a crash. Waits for the disk as [`Batches::change`].
+    fn note<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut self.book())
     }
 }
 
+/// Work with the disk, which the threads of connections must not wait for.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VaultFault> + Send + 'static,
+) -> Result<T, VaultFault> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|fault| {
+        Err(VaultFault::Damaged { name: BOOK.to_owned(), reason: fault.to_string() })
+    })
+}
+
+/// How the names of files begin, those of results too.
+const FILE_PREFIX: &str = "file-";
+
 /// Name of the file that lists all others.
 const BOOK: &str = "book";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_who_reads_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let batches = Batches::open(&BatchConfig::in_folder(folder.path().to_owned())).unwrap();
+        let is_free = batches.change(|_| batches.book.try_lock().is_ok()).unwrap();
+        assert!(is_free, "the book is read while it is written down");
+    }
+
+    #[test]
+    fn what_is_not_written_down_has_not_happened() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("batches");
+        let batches = Batches::open(&BatchConfig::in_folder(inner.clone())).unwrap();
+        std::fs::remove_dir_all(inner).unwrap();
+        assert!(batches.change(|book| book.serial = 7).is_err());
+        assert_eq!(batches.book().serial, 0);
+    }
+
+    #[test]
+    fn what_a_crash_left_of_an_upload_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = BatchConfig::in_folder(folder.path().to_owned());
+        let batches = Batches::open(&config).unwrap();
+        for name in ["file-left", "file-known"] {
+            batches.vault.replace(name, b"x").unwrap();
+        }
+        let known =
+            r#"{"id":"file-known","owner":"","name":"","purpose":"batch","bytes":1,"created_s":0}"#;
+        let known = serde_json::from_str(known).unwrap();
+        batches.change(|book| book.files.insert("file-known".to_owned(), known)).unwrap();
+        drop(batches);
+        let batches = Batches::open(&config).unwrap();
+        assert_eq!(batches.vault.names(FILE_PREFIX).unwrap(), ["file-known"]);
+    }
+}

@@ -5,17 +5,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cocoon_openai::fault::INVALID_REQUEST;
-use cocoon_openai::{ApiError, Endpoint, form};
+use cocoon_openai::{ApiError, Endpoint};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::book::{BatchRecord, FileRecord, Stage};
-use super::{Batches, lines};
+use super::Batches;
+use super::book::{BatchRecord, Book, FileRecord, LineFault, Stage};
+use super::content::FileContent;
+use super::lines::{LineCheck, Lines};
+use super::room::Crowded;
+use super::upload::upload;
+use crate::body::Content;
 use crate::failure::Refusal;
-use crate::gateway::{Context, Gateway, Reply, header_text, unix_seconds};
+use crate::gateway::{Context, Gateway, Reply, unix_seconds};
 use crate::intake;
 use crate::keys::KeyUse;
 use crate::pages;
@@ -109,17 +114,24 @@ impl<U: Upstream> Gateway<U> {
             return Err(refusal(404, "batches_off", message));
         };
         let owner = key.as_ref().map(KeyUse::id).unwrap_or_default();
-        let takes_body = matches!(call, BatchCall::UploadFile | BatchCall::CreateBatch);
-        let body = if takes_body {
-            intake::read_body(&parts.headers, body, &self.config().limits, &context.work).await?
-        } else {
-            intake::discard(body).await;
-            Bytes::new()
+        let (limits, work) = (&self.config().limits, &context.work);
+        let now_s = unix_seconds() as u64;
+        let body = match call {
+            BatchCall::UploadFile => {
+                let reads = (limits, work);
+                let upload = upload(batches, owner, now_s, &parts.headers, body, reads);
+                let shown = Box::pin(upload).await?;
+                return Ok(pages::json(StatusCode::OK, shown.to_string().into()));
+            }
+            BatchCall::CreateBatch => intake::read_body(&parts.headers, body, limits, work).await?,
+            _ => {
+                intake::discard(body).await;
+                Bytes::new()
+            }
         };
-        let kind = header_text(&parts.headers, "content-type").unwrap_or_default().to_owned();
-        let desk = Desk { batches, owner, now_s: unix_seconds() as u64 };
+        let desk = Desk { batches, owner, now_s, line_bytes_max: limits.body_bytes };
         // Disks may be slow; connections must not wait for them.
-        let answered = tokio::task::spawn_blocking(move || desk.answer(call, &kind, &body)).await;
+        let answered = tokio::task::spawn_blocking(move || desk.answer(call, &body)).await;
         answered.unwrap_or_else(|_| Err(refusal(500, "internal_error", "The gateway failed.")))
     }
 }
@@ -129,13 +141,15 @@ struct Desk {
     batches: Arc<Batches>,
     owner: String,
     now_s: u64,
+    line_bytes_max: usize,
 }
 
 impl Desk {
-    fn answer(&self, call: BatchCall, kind: &str, body: &Bytes) -> Answered {
+    fn answer(&self, call: BatchCall, body: &Bytes) -> Answered {
         let book = || self.batches.book();
         let shown = match call {
-            BatchCall::UploadFile => self.upload(kind, body)?,
+            // It was taken before.
+            BatchCall::UploadFile => return Err(unknown("file")),
             BatchCall::CreateBatch => self.create(body)?,
             BatchCall::ReadFile(id) => return self.read(&id),
             BatchCall::DeleteFile(id) => self.delete(&id)?,
@@ -164,67 +178,30 @@ impl Desk {
         found.filter(|batch| batch.owner == self.owner).ok_or_else(|| unknown("batch"))
     }
 
-    fn check_room(&self) -> Result<(), Box<Refusal>> {
-        let book = self.batches.book();
-        if book.files.len() + book.batches.len() < self.batches.config.kept_max {
-            return Ok(());
-        }
-        Err(refusal(429, "too_many_files", "Too many files and batches are kept: delete some."))
-    }
-
-    fn upload(&self, kind: &str, body: &Bytes) -> Result<Value, Box<Refusal>> {
-        let parts = form::read_parts(kind, body)?;
-        let part = |name: &str| parts.iter().find(|part| part.name == name);
-        let missing = |name: &'static str| {
-            Box::new(Refusal::from(ApiError::invalid(
-                name,
-                format!("The form needs the field '{name}'."),
-            )))
-        };
-        let purpose = part("purpose").ok_or_else(|| missing("purpose"))?;
-        let purpose = body.get(purpose.data.clone()).unwrap_or_default();
-        if purpose != b"batch" {
-            let message = "Only files with the purpose 'batch' are kept here.";
-            return Err(ApiError::invalid("purpose", message).into());
-        }
-        let file = part("file").ok_or_else(|| missing("file"))?;
-        self.check_room()?;
-        let content = body.get(file.data.clone()).unwrap_or_default();
-        let id = self.batches.book().next_id("file-", rand::random());
-        self.batches.vault.replace(&id, content).map_err(broken)?;
-        let record = FileRecord {
-            id: id.clone(),
-            owner: self.owner.clone(),
-            name: file.file_name.clone().unwrap_or_default().chars().take(256).collect(),
-            purpose: "batch".to_owned(),
-            bytes: content.len() as u64,
-            created_s: self.now_s,
-        };
-        let shown = record.show();
-        self.batches.change(|book| book.files.insert(id, record)).map_err(broken)?;
-        Ok(shown)
-    }
-
     fn read(&self, id: &str) -> Answered {
-        self.file(id)?;
-        let mut frames = self.batches.vault.read(id).map_err(broken)?;
-        let content = if frames.len() == 1 { frames.remove(0) } else { frames.concat() };
-        Ok(pages::text("application/octet-stream", content.into()))
+        let record = self.file(id)?;
+        let frames = self.batches.vault.frames(id).map_err(broken)?;
+        let frames = frames.ok_or_else(|| unknown("file"))?;
+        let content = FileContent::open(frames, &record).map_err(broken)?;
+        let mut reply = pages::text("application/octet-stream", Bytes::new());
+        *reply.body_mut() = Content::File(Box::new(content));
+        Ok(reply)
     }
 
     fn delete(&self, id: &str) -> Result<Value, Box<Refusal>> {
         self.file(id)?;
-        let needed = self.batches.book().batches.values().any(|batch| {
-            batch.input_file == id && matches!(batch.stage, Stage::InProgress | Stage::Cancelling)
-        });
-        if needed {
-            return Err(refusal(
-                409,
-                "file_in_use",
-                "A batch still reads this file: cancel it first.",
-            ));
+        let remove = |book: &mut Book| {
+            let is_read =
+                book.batches.values().any(|batch| batch.input_file == id && batch.is_open());
+            if !is_read {
+                book.files.remove(id);
+            }
+            is_read
+        };
+        if self.batches.change(remove).map_err(broken)? {
+            let message = "A batch still reads this file: cancel it first.";
+            return Err(refusal(409, "file_in_use", message));
         }
-        self.batches.change(|book| book.files.remove(id)).map_err(broken)?;
         self.batches.vault.remove(id).map_err(broken)?;
         Ok(json!({"id": id, "object": "file", "deleted": true}))
     }
@@ -250,16 +227,13 @@ impl Desk {
             Box::new(Refusal::from(ApiError::invalid("endpoint", message)))
         })?;
         self.file(&new.input_file_id)?;
-        self.check_room()?;
-        let input = self.batches.vault.read(&new.input_file_id).map_err(broken)?.concat();
-        let (total, faults) = match lines::read(&input, endpoint) {
-            Ok(lines) => (lines.len() as u64, Vec::new()),
+        let (total, faults) = match self.check_lines(&new.input_file_id, endpoint)? {
+            Ok(total) => (total, Vec::new()),
             Err(faults) => (0, faults),
         };
         let failed = !faults.is_empty();
-        let id = self.batches.book().next_id("batch_", rand::random());
         let record = BatchRecord {
-            id: id.clone(),
+            id: String::new(),
             owner: self.owner.clone(),
             endpoint: endpoint.path().to_owned(),
             input_file: new.input_file_id,
@@ -275,16 +249,46 @@ impl Desk {
             metadata: new.metadata.map(|pairs| json!(pairs)),
             faults,
         };
-        let shown = record.show();
-        self.batches.change(|book| book.batches.insert(id, record)).map_err(broken)?;
+        let shown = self.batches.change(|book| self.insert(book, record)).map_err(broken)??;
         self.batches.work.notify_one();
+        Ok(shown)
+    }
+
+    /// What is wrong with the lines of a batch's input, or how many there are.
+    fn check_lines(
+        &self,
+        file: &str,
+        endpoint: Endpoint,
+    ) -> Result<Result<u64, Vec<LineFault>>, Box<Refusal>> {
+        let frames = self.batches.vault.frames(file).map_err(broken)?;
+        let mut frames = frames.ok_or_else(|| unknown("file"))?;
+        let mut lines = Lines::new(move || frames.next(), self.line_bytes_max);
+        let mut check = LineCheck::new(endpoint);
+        while let Some(text) = lines.next().map_err(broken)? {
+            if !check.take(&text) {
+                break;
+            }
+        }
+        Ok(check.end())
+    }
+
+    /// Puts a new batch into the book, if there is room and its input is still there.
+    fn insert(&self, book: &mut Book, mut record: BatchRecord) -> Result<Value, Box<Refusal>> {
+        if !book.files.contains_key(&record.input_file) {
+            return Err(unknown("file"));
+        }
+        let places = record.places();
+        self.batches.check_room(book, &self.owner, places, self.now_s).map_err(crowded)?;
+        record.id = book.next_id("batch_", rand::random());
+        let shown = record.show();
+        book.batches.insert(record.id.clone(), record);
         Ok(shown)
     }
 
     fn cancel(&self, id: &str) -> Result<Value, Box<Refusal>> {
         self.batch(id)?;
         let now_s = self.now_s;
-        let cancel = |book: &mut super::Book| {
+        let cancel = |book: &mut Book| {
             let batch = book.batches.get_mut(id)?;
             if batch.stage == Stage::InProgress {
                 batch.stage = Stage::Cancelling;
@@ -308,11 +312,23 @@ fn refusal(status: u16, code: &'static str, message: &str) -> Box<Refusal> {
     Box::new(ApiError::new(status, kind, message).with_code(code).into())
 }
 
+/// As OpenAI refuses what passes its quota of files: with 400, since no client may try again by itself.
+pub(super) fn crowded(crowded: Crowded) -> Box<Refusal> {
+    let (code, whose, max) = match crowded {
+        Crowded::Key { max } => ("too_many_files_of_key", "of one API key", max),
+        Crowded::All { max } => ("too_many_files", "of all its users together", max),
+    };
+    let message = format!(
+        "This gateway keeps at most {max} files and batches {whose}: delete files that are not needed."
+    );
+    refusal(400, code, &message)
+}
+
 fn unknown(what: &str) -> Box<Refusal> {
     refusal(404, "not_found", &format!("There is no {what} with this id."))
 }
 
-fn broken(fault: VaultFault) -> Box<Refusal> {
+pub(super) fn broken(fault: VaultFault) -> Box<Refusal> {
     tracing::error!(%fault, "the files of batches cannot be used");
     refusal(500, "internal_error", "The gateway cannot use its files. Its log says why.")
 }

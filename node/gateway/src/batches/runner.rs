@@ -1,18 +1,20 @@
 //! Running batches in the background.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cocoon_openai::{ApiError, Endpoint, Marks};
 use http::{HeaderMap, HeaderValue};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::Batches;
 use super::book::{BatchRecord, FileRecord, Stage};
-use super::lines::{self, Line};
+use super::lines::{self, Line, Lines, NameDigest};
+use super::{Batches, blocking};
 use crate::failure::Refusal;
 use crate::gateway::{Gateway, unix_seconds};
 use crate::infer;
@@ -29,11 +31,15 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// Tries of one request before its failure is its answer.
 const TRIES: u32 = 20;
 
+/// The input of a batch, from which requests are taken one by one.
+type Input = Lines<Box<dyn FnMut() -> Result<Option<Vec<u8>>, VaultFault> + Send>>;
+
 /// The two files that a batch writes.
 struct Results {
     output: Appender,
     errors: Appender,
-    done: HashSet<String>,
+    /// Requests that have an answer.
+    done: HashSet<NameDigest>,
 }
 
 /// One request's answer.
@@ -66,19 +72,19 @@ impl<U: Upstream> Gateway<U> {
         batch: &BatchRecord,
     ) -> Result<(), VaultFault> {
         let endpoint = Endpoint::of_path(&batch.endpoint).unwrap_or(Endpoint::ChatCompletions);
-        let (lines, results) = open(batches.clone(), batch.clone(), endpoint).await?;
+        let (mut input, results) = open(batches.clone(), batch.clone()).await?;
         let results = Arc::new(Mutex::new(results));
         let mut running = JoinSet::new();
-        for line in lines {
-            if is_done(&results, &line) {
-                continue;
-            }
+        loop {
             while running.len() >= batches.config.parallel.max(1) {
                 book_line(batches, batch, &results, running.join_next().await).await?;
             }
             if batches.stage(&batch.id) != Some(Stage::InProgress) || expired(batch) {
                 break;
             }
+            let (rest, line) = next_open(input, endpoint, results.clone()).await?;
+            input = rest;
+            let Some(line) = line else { break };
             let (gateway, batch) = (self.clone(), batch.clone());
             running.spawn(async move { gateway.run_line(&batch, endpoint, line).await });
         }
@@ -86,7 +92,7 @@ impl<U: Upstream> Gateway<U> {
             book_line(batches, batch, &results, running.join_next().await).await?;
         }
         let (batches, id) = (batches.clone(), batch.id.clone());
-        blocking(move || batches.end(&id)).await
+        blocking(move || batches.end(&id, lock(&results).bytes())).await
     }
 
     /// Runs one request until it has an answer or a failure that stays.
@@ -167,40 +173,76 @@ impl<U: Upstream> Gateway<U> {
     }
 }
 
-/// Reads what is to be done and what was done before.
-async fn open(
-    batches: Arc<Batches>,
-    batch: BatchRecord,
-    endpoint: Endpoint,
-) -> Result<(Vec<Line>, Results), VaultFault> {
+/// Opens what is to be done, and reads what was done before.
+async fn open(batches: Arc<Batches>, batch: BatchRecord) -> Result<(Input, Results), VaultFault> {
     blocking(move || {
-        let input = batches.vault.read(&batch.input_file)?.concat();
-        // It was checked when the batch was made.
-        let lines = lines::read(&input, endpoint).unwrap_or_default();
+        let missing = || VaultFault::Damaged {
+            name: batch.input_file.clone(),
+            reason: "it is not there, but a batch reads it".to_owned(),
+        };
+        let mut frames = batches.vault.frames(&batch.input_file)?.ok_or_else(missing)?;
+        // Lines were found short enough when the batch was made.
+        let input = Lines::new(Box::new(move || frames.next()) as Box<_>, usize::MAX);
         let mut done = HashSet::new();
         let mut counts = [0u64; 2];
         let mut files = Vec::new();
         for (name, count) in batch.result_names().iter().zip(&mut counts) {
             files.push(batches.vault.append(name, |frame| {
                 *count += 1;
-                let line: Value = serde_json::from_slice(&frame).unwrap_or_default();
-                done.extend(line["custom_id"].as_str().map(str::to_owned));
+                let line: Answered<'_> = serde_json::from_slice(&frame).unwrap_or_default();
+                done.insert(NameDigest::of(&line.custom_id));
             })?);
         }
-        if let Some(record) = batches.book().batches.get_mut(&batch.id) {
-            [record.completed, record.failed] = counts;
-        }
+        batches.note(|book| {
+            if let Some(record) = book.batches.get_mut(&batch.id) {
+                [record.completed, record.failed] = counts;
+            }
+        });
         let (errors, output) = (files.pop(), files.pop());
         match (output, errors) {
-            (Some(output), Some(errors)) => Ok((lines, Results { output, errors, done })),
+            (Some(output), Some(errors)) => Ok((input, Results { output, errors, done })),
             _ => Err(VaultFault::Damaged { name: batch.id, reason: "no result files".to_owned() }),
         }
     })
     .await
 }
 
-fn is_done(results: &Mutex<Results>, line: &Line) -> bool {
-    results.lock().unwrap_or_else(PoisonError::into_inner).done.contains(&line.custom_id)
+/// What is read of an answer to know whose it is.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answered<'a> {
+    #[serde(borrow)]
+    custom_id: Cow<'a, str>,
+}
+
+/// The next request without an answer, and the input behind it.
+async fn next_open(
+    mut input: Input,
+    endpoint: Endpoint,
+    results: Arc<Mutex<Results>>,
+) -> Result<(Input, Option<Line>), VaultFault> {
+    blocking(move || {
+        while let Some(text) = input.next()? {
+            // It was checked when the batch was made.
+            let Ok(line) = lines::read(&text, endpoint) else { continue };
+            if !lock(&results).done.contains(&NameDigest::of(&line.custom_id)) {
+                return Ok((input, Some(line)));
+            }
+        }
+        Ok((input, None))
+    })
+    .await
+}
+
+fn lock(results: &Mutex<Results>) -> MutexGuard<'_, Results> {
+    results.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Results {
+    /// Bytes of the answers and of the errors.
+    fn bytes(&self) -> [u64; 2] {
+        [self.output.content_bytes(), self.errors.content_bytes()]
+    }
 }
 
 /// Writes one answer down.
@@ -214,25 +256,20 @@ async fn book_line(
     let Some(Ok(result)) = ended else { return Ok(()) };
     let (batches, id, results) = (batches.clone(), batch.id.clone(), results.clone());
     blocking(move || {
-        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = lock(&results);
         let file = if result.good { &mut results.output } else { &mut results.errors };
         file.push(result.text.as_bytes())?;
-        results.done.insert(result.custom_id);
-        if let Some(record) = batches.book().batches.get_mut(&id) {
-            let count = if result.good { &mut record.completed } else { &mut record.failed };
-            *count += 1;
-        }
+        results.done.insert(NameDigest::of(&result.custom_id));
+        drop(results);
+        batches.note(|book| {
+            if let Some(record) = book.batches.get_mut(&id) {
+                let count = if result.good { &mut record.completed } else { &mut record.failed };
+                *count += 1;
+            }
+        });
         Ok(())
     })
     .await
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, VaultFault> + Send + 'static,
-) -> Result<T, VaultFault> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|fault| {
-        Err(VaultFault::Damaged { name: "book".to_owned(), reason: fault.to_string() })
-    })
 }
 
 fn expired(batch: &BatchRecord) -> bool {
@@ -241,7 +278,7 @@ fn expired(batch: &BatchRecord) -> bool {
 
 impl BatchRecord {
     /// Names of the files of answers and of errors.
-    fn result_names(&self) -> [String; 2] {
+    pub(super) fn result_names(&self) -> [String; 2] {
         [format!("file-out-{}", self.id), format!("file-err-{}", self.id)]
     }
 }
@@ -251,8 +288,8 @@ impl Batches {
         self.book().batches.get(id).map(|batch| batch.stage)
     }
 
-    /// Ends a batch whose requests have all ended, and shows its files.
-    fn end(&self, id: &str) -> Result<(), VaultFault> {
+    /// Ends a batch whose requests have all ended, and shows its files, of so many bytes.
+    fn end(&self, id: &str, result_bytes: [u64; 2]) -> Result<(), VaultFault> {
         let now_s = unix_seconds() as u64;
         self.change(|book| {
             let Some(batch) = book.batches.get_mut(id) else { return };
@@ -267,10 +304,10 @@ impl Batches {
             batch.error_file = (batch.failed > 0).then_some(errors);
             let shown = [batch.output_file.clone(), batch.error_file.clone()];
             let owner = batch.owner.clone();
-            for id in shown.into_iter().flatten() {
+            for (id, bytes) in shown.into_iter().zip(result_bytes) {
+                let Some(id) = id else { continue };
                 let name = format!("{id}.jsonl");
                 let purpose = "batch_output".to_owned();
-                let bytes = self.vault.content_bytes(&id);
                 let record = FileRecord {
                     id: id.clone(),
                     owner: owner.clone(),
