@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use cocoon_journal::{Event, Fault, Journal, JournalKey, Options, decode_segment, recover};
+use cocoon_journal::{Event, Fault, Journal, JournalKey, Options, decode_segment, fuzz, recover};
 use cocoon_units::Secret;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -152,4 +152,12 @@ proptest! {
     fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = decode_segment(&key(1), &bytes);
     }
+}
+
+#[test]
+fn a_frame_cut_to_its_first_zeros_is_one_that_was_never_written() {
+    // A sealed frame of 256 bytes: its length begins with a byte 0, all that a cut behind the header's
+    // 40 bytes leaves.
+    let cut = [&[1, 41, 0, 0], [b'a'; 236].as_slice()].concat();
+    fuzz::segment(&cut);
 }

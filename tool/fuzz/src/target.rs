@@ -83,7 +83,7 @@ pub const TARGETS: &[Target] = &[
     target("chain-toncenter", toncenter, 4096),
     target("chain-global", global, 4096),
     target("chain-snapshot", snapshot, 4096),
-    target("journal", cocoon_journal::fuzz::segment, 512),
+    target("journal", cocoon_journal::fuzz::segment, 256),
     target("books-records", records, 2048),
     target("settle-record", cocoon_settle::fuzz::record, 1024),
     target("wallet-file", cocoon_wallet::fuzz::bytes, 2048),

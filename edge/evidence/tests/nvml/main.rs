@@ -1,6 +1,8 @@
 //! The hand on NVIDIA's library, against a library that a C compiler made (`driver.c`): a real one needs
 //! a GPU in confidential mode.
 
+#![allow(clippy::unwrap_used, reason = "a failure fails the test")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
