@@ -151,10 +151,12 @@ impl Funds {
                 // Whoever serves goes on; only what needs the chain waits.
                 tracing::debug!(%fault, "the chain is away; money waits");
             }
-            self.answer(round.is_ok()).await;
-            let poll = self.parts.poll;
+            self.answer(round.unwrap_or(false)).await;
+            let (poll, purse) = (self.parts.poll, self.parts.purse.clone());
+            let is_unknown = purse.status().balance.is_none();
             tokio::select! {
                 Some(report) = self.parts.reports.recv() => self.reported(&report),
+                true = purse.wait_for(|status| status.balance.is_some()), if is_unknown => {}
                 () = shared.money.notified() => {}
                 () = tokio::time::sleep(poll) => {}
             }
@@ -198,16 +200,21 @@ impl Funds {
         }
     }
 
-    async fn round(&mut self) -> Result<(), ChainFault> {
+    /// Looks at everything and does what is next; whether everything was seen.
+    async fn round(&mut self) -> Result<bool, ChainFault> {
         self.now_s = self.parts.line.head().await?.time.0;
         self.look_at_root().await?;
         let told = self.told();
         self.open(&told).await;
+        if self.parts.purse.status().balance.is_none() {
+            // What can be paid is not known yet: no reason to give a wish up.
+            return Ok(false);
+        }
         let contracts: Vec<Address> = self.lives.keys().copied().collect();
         for contract in contracts {
             self.look(contract, &told).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(crate) fn told(&self) -> Told {

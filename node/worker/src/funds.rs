@@ -234,6 +234,10 @@ impl Funds {
             self.lives.values_mut().filter(is_meant).for_each(|kept| kept.collect = true);
         }
         self.open(&standing).await;
+        if self.ground.purse.status().balance.is_none() {
+            // What can be paid is not known yet.
+            return Ok(());
+        }
         let contracts: Vec<Address> = self.lives.keys().copied().collect();
         for contract in contracts {
             let earned = standing.channels.iter().find(|earned| earned.contract == contract);

@@ -40,13 +40,13 @@ pub(crate) struct Ended {
 
 /// Runs a query to its end. `cancelled` completes when nobody wants the answer any more: the
 /// connection to the model server is dropped at once, which ends its work, and what was made until
-/// then is claimed.
+/// then is claimed. `place` is given up before the last message: the proxy may send its next query at once.
 pub(crate) async fn run(
     run: Run,
     backend: &Backend,
     sink: &mut impl Sink,
     mut record: Option<Record>,
-    cancelled: impl Future<Output = ()>,
+    (place, cancelled): (impl Send, impl Future<Output = ()>),
 ) -> Ended {
     let Run { backend: request, mut seal, mut answer, backend_deadline_ms, .. } = run;
     let mut meter = Meter::default();
@@ -58,7 +58,7 @@ pub(crate) async fn run(
         () = cancelled => Outcome::Cancelled,
         () = tokio::time::sleep(remaining) => Outcome::Failed(Reject::timeout()),
     };
-    finish(outcome, &answer, &meter, record, sink).await
+    finish(outcome, &answer, &meter, record, (place, sink)).await
 }
 
 /// Who looks at the answer while it passes.
@@ -195,7 +195,7 @@ async fn finish(
     answer: &AnswerWriter,
     meter: &Meter,
     record: Option<Record>,
-    sink: &mut impl Sink,
+    (place, sink): (impl Send, &mut impl Sink),
 ) -> Ended {
     let now_ms = clock::now_ms();
     let (_, head_ms) = answer.began_ms();
@@ -228,6 +228,7 @@ async fn finish(
         }
         Outcome::ProxyGone => return Ended { claimed: Tokens::ZERO, complete: false },
     };
+    drop(place);
     // A claim that cannot be told is none.
     let told = sink.send(message).await;
     Ended { claimed: if told { claimed } else { Tokens::ZERO }, complete }

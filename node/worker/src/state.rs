@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::backend::Backend;
 use crate::funds::{Earned, Standing};
@@ -101,6 +101,8 @@ pub(crate) struct State {
     pub(crate) weights_suspect: bool,
     proxies: HashMap<ConnId, Proxy>,
     running: HashMap<(ConnId, RequestId), oneshot::Sender<()>>,
+    /// As many as queries may run at once.
+    places: Arc<Semaphore>,
     backend: Backend,
     tell: UnboundedSender<Told>,
     model_change: ModelChange,
@@ -128,6 +130,7 @@ impl State {
         (backend, model_change, notary): (Backend, ModelChange, Arc<Notary>),
         tell: UnboundedSender<Told>,
     ) -> Self {
+        let places = Arc::new(Semaphore::new(identity.max_active_requests as usize));
         Self {
             identity,
             channels,
@@ -138,6 +141,7 @@ impl State {
             weights_suspect: false,
             proxies: HashMap::new(),
             running: HashMap::new(),
+            places,
             backend,
             tell,
             model_change,
@@ -397,14 +401,14 @@ impl State {
     fn start(&mut self, conn: ConnId, run: Run) {
         let Some(proxy) = self.proxies.get(&conn) else { return };
         self.counts.queries += 1;
-        if self.running.len() >= self.identity.max_active_requests as usize {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             self.counts.refused += 1;
             let mut answer = Vec::new();
             let usage = cocoon_units::Usage::default();
             run.answer.fail(&mut answer, &Reject::busy(), &usage, clock::now_ms());
             self.send(conn, vec![Command::Message(answer)]);
             return;
-        }
+        };
         let (cancel, cancelled) = oneshot::channel::<()>();
         let request = run.request;
         self.running.insert((conn, request), cancel);
@@ -420,7 +424,7 @@ impl State {
                 let _ = cancelled.await;
             };
             let record = receipted.map(|(notary, model)| notary.follow(&run, model, by));
-            let ended = query::run(run, &backend, &mut sink, record, cancelled).await;
+            let ended = query::run(run, &backend, &mut sink, record, (place, cancelled)).await;
             // The loop may have ended first.
             let finished = Finished { conn, request, proxy: contract, ended };
             let _ = tell.send(Told::Finished(finished));

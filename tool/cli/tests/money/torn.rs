@@ -75,7 +75,7 @@ impl Site {
     fn gives(&self, ton: u64) {
         let before = self.balance();
         assert!(self.ask(&["chain", "faucet", BOX, &ton.to_string()]).is_some());
-        self.until("coins arrive", || self.balance() == before + ton * 1_000_000_000);
+        self.until("coins arrive", || holds(self.balance(), before + ton * 1_000_000_000));
     }
 
     fn until(&self, what: &str, happened: impl Fn() -> bool) {
@@ -106,6 +106,11 @@ impl Drop for Site {
     }
 }
 
+/// Whether so much is there, but for some nanoTON that the storage of the seconds between costs.
+fn holds(balance: u64, nanoton: u64) -> bool {
+    (nanoton - 100..=nanoton).contains(&balance)
+}
+
 fn change(path: &Path, with: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(path).expect("file");
     with(&mut bytes);
@@ -129,7 +134,8 @@ fn a_torn_record_costs_what_was_never_answered() {
     site.killed();
     change(&site.log(), |bytes| bytes.truncate(bytes.len() - 5));
     site.starts(&[]);
-    assert_eq!(site.balance(), 8_000_000_000);
+    // It is executed again, a moment later.
+    assert!(holds(site.balance(), 8_000_000_000), "{}", site.balance());
     site.gives(2);
 }
 
@@ -161,7 +167,7 @@ fn a_damaged_record_is_refused_with_its_place_until_repair_is_asked_for() {
     site.gives(3);
     site.killed();
     site.starts(&[]);
-    assert_eq!(site.balance(), 3_000_000_000);
+    assert!(holds(site.balance(), 3_000_000_000), "{}", site.balance());
 }
 
 #[test]
