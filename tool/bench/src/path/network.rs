@@ -16,6 +16,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Pause between two looks at a network that starts: short against what is measured, long enough
 /// not to take the processor away from it.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// Longest time between the end of a process and the word that it ended.
+const GONE_IN: Duration = Duration::from_secs(5);
 /// What the `cocoon` program calls its parts.
 const ROLES: [&str; 5] = ["gateway", "proxy", "worker", "chain", "engine"];
 
@@ -184,6 +186,12 @@ impl Network {
     pub(crate) fn revive(&mut self, role: &str) -> Result<(), Fault> {
         if self.supervised {
             return Ok(());
+        }
+        let began = Instant::now();
+        // Its last thread may end a moment after its first, with which it looks gone.
+        let mut has_ended = |node: &mut Node| node.name == role && node.ended().is_some();
+        while !self.nodes.iter_mut().any(&mut has_ended) && began.elapsed() < GONE_IN {
+            std::thread::yield_now();
         }
         let dead = self.nodes.iter_mut().filter(|node| node.name == role);
         for node in dead {
