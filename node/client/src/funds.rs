@@ -146,19 +146,25 @@ impl Funds {
 
     async fn look_after(&mut self, shared: &Shared) {
         loop {
-            let round = self.round().await;
-            if let Err(fault) = &round {
-                // Whoever serves goes on; only what needs the chain waits.
-                tracing::debug!(%fault, "the chain is away; money waits");
+            match self.round().await {
+                Ok(true) => self.answer(Ok(())).await,
+                // Whoever asks waits for the wallet's first look as well.
+                Ok(false) => self.publish(),
+                Err(fault) => {
+                    // Whoever serves goes on; only what needs the chain waits.
+                    tracing::debug!(%fault, "the chain is away; money waits");
+                    self.answer(Err("the chain is away: try again later")).await;
+                }
             }
-            self.answer(round.unwrap_or(false)).await;
             let (poll, purse) = (self.parts.poll, self.parts.purse.clone());
             let is_unknown = purse.status().balance.is_none();
             tokio::select! {
                 Some(report) = self.parts.reports.recv() => self.reported(&report),
                 true = purse.wait_for(|status| status.balance.is_some()), if is_unknown => {}
                 () = shared.money.notified() => {}
-                () = tokio::time::sleep(poll) => {}
+                () = tokio::time::sleep(poll) => if is_unknown {
+                    self.answer(Err("the wallet cannot be read: try again later")).await;
+                }
             }
         }
     }

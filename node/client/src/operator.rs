@@ -42,14 +42,14 @@ impl Network {
 }
 
 impl Funds {
-    /// Answers all who ask. `is_seen` says whether the chain has just shown the accounts.
-    pub(crate) async fn answer(&mut self, is_seen: bool) {
+    /// Answers all who ask. `seen` says whether the chain has just shown the accounts, or why not.
+    pub(crate) async fn answer(&mut self, seen: Result<(), &str>) {
         let demands = std::mem::take(&mut self.parts.shared.lock().funds.demands);
         let mut answers = Vec::with_capacity(demands.len());
         for Demand { order, reply } in demands {
-            let answer = match is_seen {
-                true => self.demanded(order).await,
-                false => Err(MoneyRefusal::NotNow("the chain is away: try again later".to_owned())),
+            let answer = match seen {
+                Ok(()) => self.demanded(order).await,
+                Err(why) => Err(MoneyRefusal::NotNow(why.to_owned())),
             };
             if answer.is_ok() && !order.is_dry_run {
                 // The next round begins at once.

@@ -9,7 +9,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use cocoon_http::Work;
+use cocoon_http::{PeerWait, Work};
 use cocoon_openai::ApiError;
 use cocoon_openai::fault::INVALID_REQUEST;
 
@@ -18,12 +18,51 @@ use crate::failure::Refusal;
 
 /// A user whose body grows by less than this in the time that makes a connection slow gives way to
 /// somebody new when the gateway is full.
-pub(crate) const PROGRESS_BYTES: usize = 64 * 1024;
+const PROGRESS_BYTES: usize = 64 * 1024;
 
-/// Reads the whole body. `Expect: 100-continue` is answered by the first read.
+/// A body, piece by piece. `Expect: 100-continue` is answered by the first read.
+pub(crate) struct Pieces {
+    body: Incoming,
+    pause: Duration,
+    waits: PeerWait,
+    /// What came since the connection was last seen to get on.
+    unseen_bytes: usize,
+}
+
+impl Pieces {
+    pub(crate) fn of(body: Incoming, limits: &Limits, work: &Work) -> Pieces {
+        let pause = Duration::from_millis(limits.body_pause_ms);
+        Pieces { body, pause, waits: work.wait_for_peer(), unseen_bytes: 0 }
+    }
+
+    /// The next piece; nothing at the end.
+    ///
+    /// # Errors
+    ///
+    /// The user has gone, or nothing came for too long.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Box<Refusal>> {
+        loop {
+            let frame = match tokio::time::timeout(self.pause, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) | Err(_) => return Err(Box::new(Refusal::body_too_slow())),
+            };
+            // Trailers mean nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            self.unseen_bytes = self.unseen_bytes.saturating_add(data.len());
+            if self.unseen_bytes >= PROGRESS_BYTES {
+                self.waits.renew();
+                self.unseen_bytes = 0;
+            }
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// Reads the whole body.
 pub(crate) async fn read_body(
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: Incoming,
     limits: &Limits,
     work: &Work,
 ) -> Result<Bytes, Box<Refusal>> {
@@ -32,24 +71,13 @@ pub(crate) async fn read_body(
     if announced > limits.body_bytes as u64 {
         return Err(Box::new(Refusal::body_too_large(limits.body_bytes)));
     }
-    let pause = Duration::from_millis(limits.body_pause_ms);
+    let mut pieces = Pieces::of(body, limits, work);
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
-    let (waits, mut waits_from) = (work.wait_for_peer(), 0);
-    loop {
-        let frame = match tokio::time::timeout(pause, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break,
-            Ok(Some(Err(_))) | Err(_) => return Err(Box::new(Refusal::body_too_slow())),
-        };
-        let Ok(data) = frame.into_data() else { continue };
+    while let Some(data) = pieces.next().await? {
         let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
         if so_far.saturating_add(data.len()) > limits.body_bytes {
             return Err(Box::new(Refusal::body_too_large(limits.body_bytes)));
-        }
-        if so_far - waits_from >= PROGRESS_BYTES {
-            waits.renew();
-            waits_from = so_far;
         }
         // Most bodies come in one piece, which is then not copied.
         if first.is_empty() && rest.is_none() {
@@ -64,7 +92,6 @@ pub(crate) async fn read_body(
         });
         joined.extend_from_slice(&data);
     }
-    drop(waits);
     Ok(rest.map_or(first, BytesMut::freeze))
 }
 

@@ -103,6 +103,9 @@ pub(crate) struct State {
     running: HashMap<(ConnId, RequestId), oneshot::Sender<()>>,
     /// As many as queries may run at once.
     places: Arc<Semaphore>,
+    /// As many as may run or still be telling a proxy their end, which a proxy that reads nothing
+    /// can hold up: twice as many.
+    tasks: Arc<Semaphore>,
     backend: Backend,
     tell: UnboundedSender<Told>,
     model_change: ModelChange,
@@ -130,7 +133,7 @@ impl State {
         (backend, model_change, notary): (Backend, ModelChange, Arc<Notary>),
         tell: UnboundedSender<Told>,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(identity.max_active_requests as usize));
+        let queries_max = identity.max_active_requests as usize;
         Self {
             identity,
             channels,
@@ -141,7 +144,8 @@ impl State {
             weights_suspect: false,
             proxies: HashMap::new(),
             running: HashMap::new(),
-            places,
+            places: Arc::new(Semaphore::new(queries_max)),
+            tasks: Arc::new(Semaphore::new(2 * queries_max)),
             backend,
             tell,
             model_change,
@@ -401,7 +405,8 @@ impl State {
     fn start(&mut self, conn: ConnId, run: Run) {
         let Some(proxy) = self.proxies.get(&conn) else { return };
         self.counts.queries += 1;
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let free = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned();
+        let (Ok(place), Ok(task)) = (free(&self.places), free(&self.tasks)) else {
             self.counts.refused += 1;
             let mut answer = Vec::new();
             let usage = cocoon_units::Usage::default();
@@ -428,6 +433,7 @@ impl State {
             // The loop may have ended first.
             let finished = Finished { conn, request, proxy: contract, ended };
             let _ = tell.send(Told::Finished(finished));
+            drop(task);
         });
     }
 

@@ -1,7 +1,6 @@
 //! A file that is sent to us: it goes to the disk piece by piece, whatever its length.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use cocoon_http::Work;
@@ -9,7 +8,6 @@ use cocoon_openai::fault::INVALID_REQUEST;
 use cocoon_openai::{ApiError, FormPiece, FormReader};
 use http::HeaderMap;
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -20,7 +18,7 @@ use super::{Batches, FILE_PREFIX, blocking};
 use crate::config::Limits;
 use crate::failure::Refusal;
 use crate::gateway::header_text;
-use crate::intake::{self, PROGRESS_BYTES};
+use crate::intake::{self, Pieces};
 use crate::vault::{Appender, VaultFault};
 
 /// What is written at a time, bytes.
@@ -57,7 +55,7 @@ async fn take(
     owner: String,
     now_s: u64,
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: Incoming,
     (limits, work): (&Limits, &Work),
 ) -> Result<(Form, Spool, Place), Box<Refusal>> {
     intake::check_coding(headers)?;
@@ -69,24 +67,13 @@ async fn take(
     let kind = header_text(headers, "content-type").unwrap_or_default();
     let mut reader = FormReader::new(kind)?;
     let (place, mut spool) = begin(batches, owner, now_s).await?;
-    let pause = Duration::from_millis(limits.body_pause_ms);
-    let waits = work.wait_for_peer();
-    let (mut form, mut body_bytes, mut waits_from) = (Form::default(), 0, 0);
-    loop {
-        let frame = match tokio::time::timeout(pause, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break,
-            Ok(Some(Err(_))) | Err(_) => return Err(Box::new(Refusal::body_too_slow())),
-        };
-        let Ok(data) = frame.into_data() else { continue };
+    let mut pieces = Pieces::of(body, limits, work);
+    let (mut form, mut body_bytes) = (Form::default(), 0);
+    while let Some(data) = pieces.next().await? {
         body_bytes += data.len() as u64;
         form.take(&mut reader, &data)?;
         if body_bytes > body_bytes_max || form.file_bytes > file_bytes_max {
             return Err(too_large(file_bytes_max));
-        }
-        if body_bytes - waits_from >= PROGRESS_BYTES as u64 {
-            waits.renew();
-            waits_from = body_bytes;
         }
         if form.piece.len() >= PIECE_BYTES {
             spool = spool.write(std::mem::take(&mut form.piece)).await.map_err(broken)?;

@@ -281,7 +281,10 @@ impl Book {
     ) -> Option<String> {
         let Found { file, begun, ended } = found;
         let age = Duration::from_millis(now_unix_ms.saturating_sub(begun.began_unix_ms));
-        let Some(left) = keep.checked_sub(age) else { return Some(file) };
+        let left = keep.saturating_sub(age);
+        if left.is_zero() {
+            return Some(file);
+        }
         let mut bytes = 0;
         let state = match ended {
             None => State::Spent(Spent::Broken),
