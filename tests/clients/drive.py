@@ -13,6 +13,7 @@ import http.client
 import json
 import os
 import queue
+import random
 import shutil
 import signal
 import socket
@@ -349,12 +350,21 @@ def get_json(url):
         return json.load(response)
 
 
-def socket_on_free_port():
-    """A bound socket of loopback; its port is free again when it is closed."""
-    bound = socket.socket()
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(("127.0.0.1", 0))
-    return bound
+def free_ports(count):
+    """Ports of loopback that nobody uses: below those that the system gives to outgoing
+    connections, one of which could take a port while its node is down."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as span:
+        end = int(span.read().split()[0])
+    held = []
+    with contextlib.ExitStack() as stack:
+        while len(held) < count:
+            port = random.SystemRandom().randrange(end // 2, end)
+            try:
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            held.append(port)
+    return held
 
 
 def alive(pid):

@@ -342,11 +342,7 @@ class Fleet:
     def free_ports(self, count):
         if apart():
             return range(11_000, 11_000 + count)
-        sockets = [drive.socket_on_free_port() for _ in range(count)]
-        ports = [each.getsockname()[1] for each in sockets]
-        for each in sockets:
-            each.close()
-        return ports
+        return drive.free_ports(count)
 
     def _on_chain(self, prefix=""):
         """Where the chain is, for a node."""

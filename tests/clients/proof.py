@@ -64,11 +64,6 @@ def files():
         check("XFXI9NtAELqSA9g1NtBgmFavjIR6wDnjfn3ej71XS2E=" in zero, zero)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 @contextlib.contextmanager
 def running(directory, name, *arguments):
     node = drive.Process([drive.COCOON, *arguments], os.path.join(directory, f"{name}.log"))
@@ -118,7 +113,7 @@ def router():
         simulated = ["--config", os.path.join(directory, "evidence.toml")]
         with open(simulated[1], "w", encoding="utf-8") as out:
             out.write(f'[evidence.simulated]\nroots = "{roots}"\nimage = "proxy"\nmachine = 1\n')
-        inner, listed, other = free_port(), free_port(), free_port()
+        inner, listed, other = drive.free_ports(3)
         file = os.path.join(directory, "router.json")
         to = behind.getsockname()[1]
         with open(file, "w", encoding="utf-8") as out:
@@ -195,7 +190,7 @@ def keys():
             }, file)  # fmt: skip
         reference = os.path.join(directory, "keys.json")
         data = os.path.join(directory, "data")
-        http, rpc = free_port(), free_port()
+        http, rpc = drive.free_ports(2)
         with open(reference, "w", encoding="utf-8") as file:
             json.dump({
                 "@type": "keyStorageRunner.config", "is_test": True, "add_default_key": "true",

@@ -27,15 +27,13 @@ WORKERS_PUBLIC, CLIENTS_PUBLIC = 11_001, 11_002
 
 def free_ports(wanted):
     """The wanted ports where they are free, other free ones where not."""
-    held, ports = [], []
+    ports = []
     for port in wanted:
         try:
-            held.append(socket.create_server(("127.0.0.1", port)))
+            socket.create_server(("127.0.0.1", port)).close()
         except OSError:
-            held.append(socket.create_server(("127.0.0.1", 0)))
-        ports.append(held[-1].getsockname()[1])
-    for listener in held:
-        listener.close()
+            [port] = drive.free_ports(1)
+        ports.append(port)
     return ports
 
 

@@ -13,7 +13,6 @@ do through the network alone is ours, and fails the suite. The results make the 
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -206,8 +205,7 @@ def run_all(targets, wanted):
 @contextlib.contextmanager
 def engine(directory):
     """The embedded engine alone, with its default model."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = drive.free_ports(1)
     url = f"http://127.0.0.1:{port}"
     arguments = [drive.COCOON, "engine", "--listen", f"127.0.0.1:{port}"]
     with drive.Process(arguments, os.path.join(directory, "engine.log")) as process:

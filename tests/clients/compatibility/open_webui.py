@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -59,8 +58,7 @@ def chat(desk, model):
 
 def attempt(code, target, folder):
     """Starts the snippet and talks to what it starts; returns what is wrong."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = drive.free_ports(1)
     drive.check("--port 8080" in code, "the snippet names no port")
     code = code.replace("--port 8080", f"--port {port}")
     log = os.path.join(folder, "open-webui.log")

@@ -12,6 +12,7 @@ use cocoon_host::keys;
 use cocoon_proxy::ProxyConfig;
 use cocoon_units::{Address, AddressForm, ModelName, Nanoton, PublicKey};
 use cocoon_worker::WorkerConfig;
+use rand::Rng as _;
 use serde_json::json;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::net::{SocketAddr, TcpListener};
@@ -510,17 +511,23 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Where free ports are looked for: below those that systems give to outgoing connections (Linux
+/// from 32,768, others from 49,152), one of which could take a port before its node has it.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 /// Ports that nobody uses now. They are free again when this returns, so one may be taken before
 /// its node starts; the node then says so and is started again.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()
-        .context("no free ports on 127.0.0.1")?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr().context("no free ports")?.port()))
-        .collect()
+    let mut held = Vec::with_capacity(count);
+    let first = rand::thread_rng().gen_range(PORTS);
+    for port in (first..PORTS.end).chain(PORTS.start..first) {
+        if held.len() == count {
+            break;
+        }
+        held.extend(TcpListener::bind(local(port)).map(|listener| (port, listener)));
+    }
+    anyhow::ensure!(held.len() == count, "no free ports on 127.0.0.1 in {PORTS:?}");
+    Ok(held.into_iter().map(|(port, _)| port).collect())
 }
 
 fn local(port: u16) -> SocketAddr {

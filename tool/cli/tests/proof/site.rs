@@ -1,6 +1,6 @@
 //! A small network on sockets of this machine: a proxy, workers on simulated machines, a gateway.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,8 +74,12 @@ struct GatewayNode {
     network: ClientConfig,
 }
 
+/// An address that stays free until its node has it: of the whole net of loopback addresses this
+/// process uses one of its own.
 pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, high | 64, middle, low);
+    TcpListener::bind((own, 0)).unwrap().local_addr().unwrap()
 }
 
 pub(crate) fn address(byte: u8) -> Address {
