@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     outcomes: [AtomicU64; 3],
     endpoints: [AtomicU64; 8],
     refused_connections: AtomicU64,
+    given_up_connections: AtomicU64,
     bytes_sent: AtomicU64,
     cost_nanoton: AtomicU64,
     tokens: [AtomicU64; 5],
@@ -108,6 +109,11 @@ impl Metrics {
         self.refused_connections.fetch_add(1, Relaxed);
     }
 
+    /// Counts a connection that was closed for a new one.
+    pub(crate) fn connection_given_up(&self) {
+        self.given_up_connections.fetch_add(1, Relaxed);
+    }
+
     fn lock_rates(&self) -> std::sync::MutexGuard<'_, Rates> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,11 +128,16 @@ impl Metrics {
         for (name, help, value) in gauges {
             write_family(&mut text, name, "gauge", help, &[(String::new(), value)]);
         }
-        let plain: [(&str, &str, &AtomicU64); 3] = [
+        let plain: [(&str, &str, &AtomicU64); 4] = [
             (
                 "refused_connections_total",
                 "Connections above the limit.",
                 &self.refused_connections,
+            ),
+            (
+                "given_up_connections_total",
+                "Idle or slow connections closed for new ones while the port was full.",
+                &self.given_up_connections,
             ),
             ("answer_bytes_total", "Bytes of answers from the network.", &self.bytes_sent),
             ("cost_nanoton_total", "Cost of all requests.", &self.cost_nanoton),

@@ -257,7 +257,7 @@ impl<U: Upstream> Session<U> {
         let wait = Duration::from_millis(self.gateway.config().limits.head_deadline_ms);
         let accepted = tokio::select! {
             accepted = tokio::time::timeout(wait, acceptor.accept(stream)) => accepted,
-            () = self.seat.given_up() => return,
+            () = self.seat.given_up() => return self.gateway.metrics().connection_given_up(),
         };
         match accepted {
             Ok(Ok(stream)) => self.run(stream).await,
@@ -290,7 +290,7 @@ impl<U: Upstream> Session<U> {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.seat.given_up() => {
-                tracing::debug!("an idle or slow connection was given up for a new one");
+                self.gateway.metrics().connection_given_up();
                 Ok(())
             }
             () = asked_and_closing(&work, &mut self.closed) => {

@@ -252,6 +252,27 @@ async fn one_key_cannot_take_the_room_of_all_others() {
 }
 
 #[tokio::test]
+async fn what_has_no_room_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Running::start_with(|config| {
+        in_folder(folder.path())(config);
+        if let Some(batches) = &mut config.batches {
+            batches.kept_bytes = 5000;
+        }
+    })
+    .await;
+    let kept = upload(&gateway, &"x".repeat(3000)).await;
+    assert_eq!(kept.status, 200);
+    let full = upload(&gateway, &"x".repeat(3000)).await;
+    assert_eq!((full.status, full.code().as_str()), (400, "too_many_files"));
+    assert!(full.body.contains("at most 5000 bytes of files of all its users"), "{}", full.body);
+    let id = kept.json()["id"].as_str().unwrap().to_owned();
+    let delete = format!("DELETE /v1/files/{id} HTTP/1.1\r\nhost: t\r\n\r\n");
+    assert_eq!(gateway.send(&delete).await.status, 200);
+    assert_eq!(upload(&gateway, &"x".repeat(3000)).await.status, 200);
+}
+
+#[tokio::test]
 async fn what_is_no_whole_file_leaves_nothing_on_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Running::start_with(|config| {

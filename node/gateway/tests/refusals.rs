@@ -241,5 +241,7 @@ async fn slow_strangers_keep_nobody_out() {
             assert_eq!(answer.status, 200);
         }
         assert!(!strangers[0].more().await, "the first one had to go");
+        let counted = gateway.send("GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n").await.body;
+        assert!(!counted.contains("given_up_connections_total 0"), "{counted}");
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::room::Room;
+
 /// How long a batch may take, and how long it is shown at least after its end, seconds.
 pub(super) const WINDOW_S: u64 = 24 * 3600;
 
@@ -85,12 +87,14 @@ impl Book {
         format!("{prefix}{:08x}{random:016x}", self.serial)
     }
 
-    /// Places that everybody's files and batches take, and those of one owner.
-    pub(super) fn places(&self, owner: &str) -> (usize, usize) {
-        let files = self.files.values().map(|file| (&file.owner, 1));
-        let batches = self.batches.values().map(|batch| (&batch.owner, batch.places()));
-        files.chain(batches).fold((0, 0), |(all, own), (who, places)| {
-            (all + places, if who == owner { own + places } else { own })
+    /// What everybody's files and batches take, and what those of one owner take.
+    pub(super) fn room(&self, owner: &str) -> (Room, Room) {
+        let file = |file: &FileRecord| Room { places: 1, bytes: file.bytes };
+        let batch = |batch: &BatchRecord| Room { places: batch.places(), bytes: 0 };
+        let files = self.files.values().map(|record| (&record.owner, file(record)));
+        let batches = self.batches.values().map(|record| (&record.owner, batch(record)));
+        files.chain(batches).fold(Default::default(), |(all, own), (who, room)| {
+            (all + room, if who == owner { own + room } else { own })
         })
     }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use book::{BatchRecord, Book};
+use room::Room;
 
 use crate::vault::{Vault, VaultFault};
 
@@ -48,6 +49,12 @@ pub struct BatchConfig {
     /// Those of one API key, so that no key takes the room of all others; 0 for no limit.
     #[serde(default = "kept_per_key_max")]
     pub kept_per_key_max: usize,
+    /// Bytes of all files kept together. Results count once they are whole.
+    #[serde(default = "kept_bytes")]
+    pub kept_bytes: u64,
+    /// Those of one API key; 0 for no limit.
+    #[serde(default = "kept_per_key_bytes")]
+    pub kept_per_key_bytes: u64,
     /// Largest file that is taken, bytes.
     #[serde(default = "file_bytes")]
     pub file_bytes: u64,
@@ -62,6 +69,8 @@ impl BatchConfig {
             parallel: parallel(),
             kept_max: kept_max(),
             kept_per_key_max: kept_per_key_max(),
+            kept_bytes: kept_bytes(),
+            kept_per_key_bytes: kept_per_key_bytes(),
             file_bytes: file_bytes(),
         }
     }
@@ -77,6 +86,14 @@ fn kept_max() -> usize {
 
 fn kept_per_key_max() -> usize {
     250
+}
+
+fn kept_bytes() -> u64 {
+    40 << 30
+}
+
+fn kept_per_key_bytes() -> u64 {
+    10 << 30
 }
 
 /// OpenAI's limit for the input of a batch.
@@ -95,7 +112,7 @@ pub(crate) struct Batches {
     /// replaces a newer one.
     turn: Mutex<()>,
     /// Files that are coming in, by owner.
-    coming: Mutex<HashMap<String, usize>>,
+    coming: Mutex<HashMap<String, Room>>,
     /// Wakes the runner.
     work: Notify,
 }

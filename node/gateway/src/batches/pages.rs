@@ -16,7 +16,7 @@ use super::Batches;
 use super::book::{BatchRecord, Book, FileRecord, LineFault, Stage};
 use super::content::FileContent;
 use super::lines::{LineCheck, Lines};
-use super::room::Crowded;
+use super::room::{Crowded, Limit, Room, Whose};
 use super::upload::upload;
 use crate::body::Content;
 use crate::failure::Refusal;
@@ -277,8 +277,8 @@ impl Desk {
         if !book.files.contains_key(&record.input_file) {
             return Err(unknown("file"));
         }
-        let places = record.places();
-        self.batches.check_room(book, &self.owner, places, self.now_s).map_err(crowded)?;
+        let room = Room { places: record.places(), bytes: 0 };
+        self.batches.check_room(book, &self.owner, room, self.now_s).map_err(crowded)?;
         record.id = book.next_id("batch_", rand::random());
         let shown = record.show();
         book.batches.insert(record.id.clone(), record);
@@ -314,13 +314,16 @@ fn refusal(status: u16, code: &'static str, message: &str) -> Box<Refusal> {
 
 /// As OpenAI refuses what passes its quota of files: with 400, since no client may try again by itself.
 pub(super) fn crowded(crowded: Crowded) -> Box<Refusal> {
-    let (code, whose, max) = match crowded {
-        Crowded::Key { max } => ("too_many_files_of_key", "of one API key", max),
-        Crowded::All { max } => ("too_many_files", "of all its users together", max),
+    let (code, whose) = match crowded.whose {
+        Whose::Key => ("too_many_files_of_key", "of one API key"),
+        Whose::All => ("too_many_files", "of all its users together"),
     };
-    let message = format!(
-        "This gateway keeps at most {max} files and batches {whose}: delete files that are not needed."
-    );
+    let what = match crowded.limit {
+        Limit::Places(max) => format!("{max} files and batches"),
+        Limit::Bytes(max) => format!("{max} bytes of files"),
+    };
+    let message =
+        format!("This gateway keeps at most {what} {whose}: delete files that are not needed.");
     refusal(400, code, &message)
 }
 

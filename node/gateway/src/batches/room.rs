@@ -1,38 +1,96 @@
 //! Room for files and batches: so much in all, so much for each API key.
 
 use std::collections::HashMap;
+use std::ops::{Add, AddAssign, SubAssign};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::Batches;
 use super::book::Book;
 
-/// No room is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Crowded {
-    /// The key has all that one key may have.
-    Key {
-        /// The limit.
-        max: usize,
-    },
-    /// Everybody together has all that is kept.
-    All {
-        /// The limit.
-        max: usize,
-    },
+/// What files and batches take, or may take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Files and batches.
+    pub(super) places: usize,
+    /// Bytes of files.
+    pub(super) bytes: u64,
 }
 
-/// Keeps a place for a file that is coming in.
+impl Room {
+    /// What is passed, where this is more than `max`.
+    fn beyond(self, max: Room) -> Option<Limit> {
+        if self.places > max.places {
+            Some(Limit::Places(max.places))
+        } else if self.bytes > max.bytes {
+            Some(Limit::Bytes(max.bytes))
+        } else {
+            None
+        }
+    }
+}
+
+impl Add for Room {
+    type Output = Room;
+
+    fn add(self, other: Room) -> Room {
+        Room {
+            places: self.places.saturating_add(other.places),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
+impl AddAssign for Room {
+    fn add_assign(&mut self, other: Room) {
+        *self = *self + other;
+    }
+}
+
+impl SubAssign for Room {
+    fn sub_assign(&mut self, other: Room) {
+        self.places = self.places.saturating_sub(other.places);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+}
+
+/// No room is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Crowded {
+    pub(super) whose: Whose,
+    pub(super) limit: Limit,
+}
+
+/// Whose room is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// That of one key.
+    Key,
+    /// That of everybody together.
+    All,
+}
+
+/// What would be passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// The most files and batches.
+    Places(usize),
+    /// The most bytes.
+    Bytes(u64),
+}
+
+/// Keeps room for a file that is coming in.
 pub(super) struct Place {
     batches: Arc<Batches>,
     owner: String,
+    room: Room,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut coming = self.batches.coming();
-        if let Some(count) = coming.get_mut(&self.owner) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+        if let Some(room) = coming.get_mut(&self.owner) {
+            *room -= self.room;
+            if *room == Room::default() {
                 coming.remove(&self.owner);
             }
         }
@@ -40,45 +98,68 @@ impl Drop for Place {
 }
 
 impl Batches {
-    fn coming(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn coming(&self) -> MutexGuard<'_, HashMap<String, Room>> {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a place for a file of this owner until it is in the book. Waits for the disk.
-    pub(super) fn reserve(self: &Arc<Self>, owner: &str, now_s: u64) -> Result<Place, Crowded> {
-        self.note(|book| self.check_room(book, owner, 1, now_s))?;
-        *self.coming().entry(owner.to_owned()).or_default() += 1;
-        Ok(Place { batches: self.clone(), owner: owner.to_owned() })
+    /// Keeps room for a file of this owner until it is in the book. Waits for the disk.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        owner: &str,
+        bytes: u64,
+        now_s: u64,
+    ) -> Result<Place, Crowded> {
+        let room = Room { places: 1, bytes };
+        self.note(|book| {
+            self.check_room(book, owner, room, now_s)?;
+            *self.coming().entry(owner.to_owned()).or_default() += room;
+            Ok(())
+        })?;
+        Ok(Place { batches: self.clone(), owner: owner.to_owned(), room })
     }
 
-    /// Checks whether so many places are free, and forgets batches of other days where they are not.
+    /// Checks whether so much is free, and forgets batches of other days where places are not.
     pub(super) fn check_room(
         &self,
         book: &mut Book,
         owner: &str,
-        places: usize,
+        wanted: Room,
         now_s: u64,
     ) -> Result<(), Crowded> {
         loop {
-            let (all, own) = book.places(owner);
-            let (all_coming, own_coming) = {
-                let coming = self.coming();
-                (coming.values().sum::<usize>(), coming.get(owner).copied().unwrap_or_default())
-            };
-            let (max, key_max) = (self.config.kept_max, self.config.kept_per_key_max);
-            // Without keys everybody is one owner.
-            let has_limit = key_max > 0 && !owner.is_empty();
-            let (crowded, whose) = if has_limit && own + own_coming + places > key_max {
-                (Crowded::Key { max: key_max }, Some(owner))
-            } else if all + all_coming + places > max {
-                (Crowded::All { max }, None)
-            } else {
-                return Ok(());
-            };
-            if !book.forget_oldest(whose, now_s) {
+            let Some(crowded) = self.crowded(book, owner, wanted) else { return Ok(()) };
+            // A batch is no file: without it there are not more bytes.
+            let may_help = matches!(crowded.limit, Limit::Places(_));
+            let whose = (crowded.whose == Whose::Key).then_some(owner);
+            if !may_help || !book.forget_oldest(whose, now_s) {
                 return Err(crowded);
             }
         }
+    }
+
+    fn crowded(&self, book: &Book, owner: &str, wanted: Room) -> Option<Crowded> {
+        let (mut all, mut own) = book.room(owner);
+        for (whose, room) in self.coming().iter() {
+            all += *room;
+            if whose == owner {
+                own += *room;
+            }
+        }
+        let config = &self.config;
+        let max = Room { places: config.kept_max, bytes: config.kept_bytes };
+        // Without keys everybody is one owner.
+        let is_key = !owner.is_empty();
+        let key_max = Room {
+            places: Some(config.kept_per_key_max)
+                .filter(|max| is_key && *max > 0)
+                .unwrap_or(usize::MAX),
+            bytes: Some(config.kept_per_key_bytes)
+                .filter(|max| is_key && *max > 0)
+                .unwrap_or(u64::MAX),
+        };
+        let of = |whose| move |limit| Crowded { whose, limit };
+        let key = (own + wanted).beyond(key_max).map(of(Whose::Key));
+        key.or_else(|| (all + wanted).beyond(max).map(of(Whose::All)))
     }
 }
 
@@ -106,18 +187,45 @@ mod tests {
             ..BatchConfig::in_folder(folder.path().to_owned())
         };
         let batches = Arc::new(Batches::open(&config).unwrap());
-        let reserve = |owner: &str| batches.reserve(owner, 0);
+        let reserve = |owner: &str| batches.reserve(owner, 0, 0);
+        let key_is_full = Crowded { whose: Whose::Key, limit: Limit::Places(4) };
+        let all_is_full = Crowded { whose: Whose::All, limit: Limit::Places(10) };
         let own: Vec<Place> = (0..4).map(|_| reserve("a").unwrap_or_else(|_| panic!())).collect();
-        assert_eq!(reserve("a").err(), Some(Crowded::Key { max: 4 }));
+        assert_eq!(reserve("a").err(), Some(key_is_full));
         let others: Vec<Place> = ["b", "b", "b", "c", "c", "c"]
             .into_iter()
             .map(|owner| reserve(owner).unwrap_or_else(|_| panic!("{owner}")))
             .collect();
-        assert_eq!(reserve("d").err(), Some(Crowded::All { max: 10 }));
+        assert_eq!(reserve("d").err(), Some(all_is_full));
         drop(own);
         assert!(reserve("d").is_ok());
         drop(others);
         assert!(batches.coming().is_empty());
+    }
+
+    #[test]
+    fn bytes_are_room_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = BatchConfig {
+            kept_bytes: 100,
+            kept_per_key_bytes: 40,
+            ..BatchConfig::in_folder(folder.path().to_owned())
+        };
+        let batches = Arc::new(Batches::open(&config).unwrap());
+        let reserve = |owner: &str, bytes| batches.reserve(owner, bytes, 0);
+        let refused = |owner: &str, bytes| reserve(owner, bytes).err();
+        let key_is_full = Some(Crowded { whose: Whose::Key, limit: Limit::Bytes(40) });
+        let all_is_full = Some(Crowded { whose: Whose::All, limit: Limit::Bytes(100) });
+        let own = reserve("a", 40).unwrap_or_else(|_| panic!());
+        assert_eq!((refused("a", 1), refused("b", 41)), (key_is_full, key_is_full));
+        let keyless = reserve("", 60).unwrap_or_else(|_| panic!());
+        assert_eq!(refused("b", 1), all_is_full);
+        drop((own, keyless));
+        let known =
+            r#"{"id":"1","owner":"a","name":"","purpose":"batch","bytes":39,"created_s":0}"#;
+        let known = serde_json::from_str(known).unwrap();
+        batches.note(|book| book.files.insert("1".to_owned(), known));
+        assert_eq!((refused("a", 2), refused("a", 1)), (key_is_full, None));
     }
 
     #[test]
@@ -135,9 +243,12 @@ mod tests {
             book.batches.insert(id.to_owned(), record);
         }
         // One that ended, and one that may leave two files.
-        assert_eq!(book.places("a"), (4, 4));
-        let mut check = |owner: &str, now_s| batches.check_room(&mut book, owner, 1, now_s);
-        assert_eq!(check("a", WINDOW_S + 4), Err(Crowded::Key { max: 4 }));
+        let four = Room { places: 4, bytes: 0 };
+        assert_eq!(book.room("a"), (four, four));
+        let one = Room { places: 1, bytes: 0 };
+        let mut check = |owner: &str, now_s| batches.check_room(&mut book, owner, one, now_s);
+        let full = Crowded { whose: Whose::Key, limit: Limit::Places(4) };
+        assert_eq!(check("a", WINDOW_S + 4), Err(full));
         assert_eq!(check("b", WINDOW_S + 4), Ok(()));
         assert_eq!(check("a", WINDOW_S + 5), Ok(()));
         assert_eq!(book.batches.keys().collect::<Vec<_>>(), ["2"]);

@@ -66,7 +66,9 @@ async fn take(
     }
     let kind = header_text(headers, "content-type").unwrap_or_default();
     let mut reader = FormReader::new(kind)?;
-    let (place, mut spool) = begin(batches, owner, now_s).await?;
+    // Of a body that does not say how long it is, the worst is expected.
+    let most_bytes = body.size_hint().upper().unwrap_or(file_bytes_max).min(file_bytes_max);
+    let (place, mut spool) = begin(batches, owner, most_bytes, now_s).await?;
     let mut pieces = Pieces::of(body, limits, work);
     let (mut form, mut body_bytes) = (Form::default(), 0);
     while let Some(data) = pieces.next().await? {
@@ -87,11 +89,12 @@ async fn take(
 async fn begin(
     batches: &Arc<Batches>,
     owner: String,
+    bytes: u64,
     now_s: u64,
 ) -> Result<(Place, Spool), Box<Refusal>> {
     let batches = batches.clone();
     let opened = blocking(move || {
-        let place = match batches.reserve(&owner, now_s) {
+        let place = match batches.reserve(&owner, bytes, now_s) {
             Ok(place) => place,
             Err(crowded) => return Ok(Err(crowded)),
         };
