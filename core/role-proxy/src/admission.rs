@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use cocoon_ledger::ClientStatus;
-use cocoon_schedule::{ClientId, Event, Job, Placement, Refusal as PoolRefusal, Ticket, WorkerId};
+use cocoon_schedule::{
+    ClientId, Event, Job, Outcome, Placement, Refusal as PoolRefusal, Ticket, WorkerId,
+};
 use cocoon_units::{Coefficient, RequestId, Tokens, reserve_tokens_worst_case};
 use cocoon_wire::client::Times;
 use cocoon_wire::cocoon::{self, CancelQuery};
@@ -269,7 +271,8 @@ impl Proxy {
                         Some(request) => busy(&request.model),
                         None => continue,
                     };
-                    self.fail(ticket, code::NOT_READY, &text, now, out);
+                    let outcome = Outcome::Neutral;
+                    self.fail_alone(ticket, code::NOT_READY, &text, outcome, None, now, out);
                 }
             }
         }

@@ -225,9 +225,27 @@ impl Proxy {
         self.fail_with(ticket, code, text, Outcome::Neutral, None, now, out);
     }
 
-    /// Ends a request with an error: nothing is charged, the reservation ends.
+    /// Ends a request with an error, and tells those who wait what came of it.
     #[allow(clippy::too_many_arguments, reason = "one end, told in full")]
     pub(crate) fn fail_with(
+        &mut self,
+        ticket: Ticket,
+        code: i32,
+        text: &str,
+        outcome: Outcome,
+        end: Option<End<'_>>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        self.fail_alone(ticket, code, text, outcome, end, now, out);
+        self.follow_pool(now, out);
+    }
+
+    /// Ends a request with an error: nothing is charged, the reservation ends. What the pool
+    /// decides then waits for [`Self::follow_pool`], which calls this itself: following from here
+    /// would nest a call for each request that expires at once.
+    #[allow(clippy::too_many_arguments, reason = "one end, told in full")]
+    pub(crate) fn fail_alone(
         &mut self,
         ticket: Ticket,
         code: i32,
@@ -253,7 +271,6 @@ impl Proxy {
             self.settle_client(request.client, out);
         }
         self.pool.finish(ticket, outcome, now.ms);
-        self.follow_pool(now, out);
     }
 
     /// The request's time is over (protocol notes 3.7).

@@ -271,7 +271,8 @@ impl Scheduler {
             return Placement::Assigned { worker, coefficient };
         }
         if let Some(refusal) = self.refusal(pool, &job, now_ms) {
-            if matches!(refusal, Refusal::Busy { .. }) {
+            // A request that was too late when it came says nothing about the line.
+            if matches!(refusal, Refusal::Busy { .. }) && job.deadline_ms > now_ms {
                 self.pools[at].full_until_ms = now_ms.saturating_add(CALM_MS);
             }
             return Placement::Refused(refusal);

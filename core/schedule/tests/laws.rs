@@ -464,3 +464,16 @@ fn the_line_is_as_long_as_its_slots_allow() {
     }
     assert_eq!(pool.submit(job(66, false), 4_000), busy(8));
 }
+
+#[test]
+fn a_request_that_comes_too_late_leaves_the_line_open_for_others() {
+    let limits = Limits { waiting_per_slot_milli: 500, ..Limits::default() };
+    let mut pool = Scheduler::new(limits);
+    let offer = Offer { model: "m", coefficient: 1_000, running_max: 1, keys: true, account: 1 };
+    pool.join(WorkerId(1), offer, 0).unwrap();
+    pool.enable(WorkerId(1), true, 0);
+    assert!(matches!(pool.submit(job(1, 1), 0), Placement::Assigned { .. }));
+    let dead = Job { deadline_ms: 5, ..job(2, 2) };
+    assert_eq!(pool.submit(dead, 5), Placement::Refused(Refusal::Busy { waiting: 0 }));
+    assert_eq!(pool.submit(job(3, 1), 6), Placement::Queued { position: 0 });
+}

@@ -220,3 +220,25 @@ fn a_worker_changes_price_and_a_bad_price_ends_it() {
         stage.all(worker).into_iter().any(|got| got == Got::Closed("bad coefficient value".into()));
     assert!(closed);
 }
+
+/// On a stack as small as the node's threads have.
+#[test]
+fn thousands_whose_wait_ends_at_once_are_told_without_end_of_the_stack() {
+    let told = std::thread::Builder::new().stack_size(2 << 20).spawn(|| {
+        let mut pool = settings().pool;
+        pool.waiting_per_slot_milli = u32::MAX;
+        let mut stage = Stage::with(Settings { pool, ..settings() });
+        stage.worker(30, 4, 1);
+        let conn = stage.client(20, 4);
+        for number in 0..=4_000_u16 {
+            let mut wanted = request(0);
+            wanted.request_id.0[..2].copy_from_slice(&number.to_le_bytes());
+            stage.send(conn, &wanted);
+        }
+        assert_eq!(stage.proxy.status(stage.now).pool.waiting, 4_000);
+        stage.wait(31_000);
+        assert_eq!(stage.proxy.status(stage.now).pool.waiting, 0);
+        stage.all(conn).len()
+    });
+    assert_eq!(told.unwrap().join().unwrap(), 4_000);
+}
