@@ -19,7 +19,8 @@ fn options(nodes: &Path) -> Options {
         paced: vec![2],
         shapes: vec![Shape::Stream, Shape::Small],
         reuses: vec![Reuse::NewConnection, Reuse::KeepAlive],
-        duration: Duration::from_millis(300),
+        // Something ends in every one of them, also when the machine stands still for a moment.
+        duration: Duration::from_secs(1),
         warm_up: Duration::from_millis(20),
         runs: 1,
         starts: 2,

@@ -8,6 +8,7 @@ mod operator;
 mod program;
 mod proxy;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,9 +72,8 @@ struct Site {
 }
 
 impl Site {
-    async fn new(dir: &Path, proxy: std::net::SocketAddr, stop: &Stop) -> Self {
-        let any = "127.0.0.1:0".parse().unwrap();
-        let serving = serve(dir, any).await;
+    async fn new(dir: &Path, proxy: SocketAddr, stop: &Stop) -> Self {
+        let serving = serve(dir, own()).await;
         let url = format!("http://{}", serving.http);
         let chain =
             ChainConfig { kind: ChainKind::Local, url, poll_ms: 20, ..ChainConfig::default() };
@@ -248,8 +248,16 @@ impl Site {
     }
 }
 
+/// An address that stays this test's while nobody listens there: of the whole net of loopback
+/// addresses this process uses one of its own.
+fn own() -> SocketAddr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, high | 64, middle, low);
+    std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
+}
+
 /// The chain that is kept in `dir`.
-async fn serve(dir: &Path, http: std::net::SocketAddr) -> Serving {
+async fn serve(dir: &Path, http: SocketAddr) -> Serving {
     let directory = Some(dir.join("chain"));
     let node = NodeConfig { directory, beat_ms: 20, ..NodeConfig::in_memory([5; 32]) };
     Serving::start(&ServeConfig { node, http, lite: None }).await.unwrap()

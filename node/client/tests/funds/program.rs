@@ -91,7 +91,10 @@ async fn a_program_tops_up_charges_takes_out_and_closes() {
     // Asked for, and the program dies at once; the next start does it, once.
     let plan = channel.top_up(TopUp::Until(ton(7))).await.unwrap();
     assert!(plan.is_accepted);
-    assert_eq!(channel.state().unwrap().money.unwrap().wished, Some(Wish::PaidIn(ton(7))));
+    let money = channel.state().unwrap().money.unwrap();
+    // The node may have carried it out by now; and a start does not know how a wish ended before.
+    let is_done = money.last_wish.as_ref().is_some_and(|end| end.words == "done");
+    assert!(is_done || money.wished == Some(Wish::PaidIn(ton(7))), "{money:?}");
     drop(channel);
     client.close().await;
     proxy.gone(&met).await;
@@ -104,7 +107,7 @@ async fn a_program_tops_up_charges_takes_out_and_closes() {
     .await;
     let view = tokio::time::timeout(DEADLINE, channel.settled()).await.unwrap().unwrap();
     assert_eq!((view.on_chain.unwrap().balance, view.paid_in), (ton(7), ton(7)));
-    assert_eq!(view.last_wish.unwrap().words, "done");
+    assert!(view.last_wish.is_none_or(|end| end.words == "done"));
     let again = channel.top_up(TopUp::Until(ton(7))).await.unwrap();
     assert_eq!(again.step, None);
     assert_eq!(site.state_of(site.client()).await.balance, ton(7));

@@ -105,6 +105,13 @@ async fn proxy_and_client(dir: &Path, stop: &Stop) -> (Proxy, ClientConfig) {
     (proxy, ClientConfig { evidence, transport: Transport::Direct, ..config })
 }
 
+/// Waits until the proxy has let the client in: a request waits for that three seconds at most.
+async fn let_in(network: &Network) {
+    while network.models().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A request that demands something of the worker, and grants this time.
 fn demanding(timeout: Duration) -> InferenceRequest {
     InferenceRequest {
@@ -135,6 +142,7 @@ async fn a_list_without_end_is_cut_off_and_nobody_is_asked_twice() {
         let workers = (0..4_000).flat_map(|worker| [worker, worker]).collect();
         let liar = Liar::start(proxy, workers, true);
         let network = Network::start(&config, &stop).unwrap();
+        let_in(&network).await;
         let refused = network.run(demanding(DEADLINE)).await.map(|_| ()).unwrap_err();
         assert!(refused.to_string().contains("no report today"), "{refused}");
         let asked = liar.asked.lock().unwrap().clone();
@@ -154,6 +162,7 @@ async fn workers_that_keep_silent_hold_a_request_no_longer_than_it_grants() {
         let (proxy, config) = proxy_and_client(dir.path(), &stop).await;
         let liar = Liar::start(proxy, (0..512).collect(), false);
         let network = Network::start(&config, &stop).unwrap();
+        let_in(&network).await;
         let late = network.run(demanding(Duration::from_secs(2))).await.map(|_| ()).unwrap_err();
         assert!(matches!(late, UpstreamError::Timeout { .. }), "{late}");
         // Whoever grants more waits for one round at most.

@@ -233,6 +233,8 @@ async fn pages_ask_for_the_access_word() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_in_the_middle_of_work_is_read_back() {
     const EACH: usize = 8;
+    // One after the other, each with several writes down to the disk: a slow one takes minutes.
+    const LIMIT: Duration = Duration::from_secs(600);
     let run = async {
         let mut site = Site::new(Transport::Plain);
         // A snapshot at every tick; a tick, and with it a commit, soon after every answer.
@@ -256,5 +258,5 @@ async fn a_snapshot_in_the_middle_of_work_is_read_back() {
             node.stop().await;
         }
     };
-    tokio::time::timeout(DEADLINE, run).await.expect("in time");
+    tokio::time::timeout(LIMIT, run).await.expect("in time");
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +27,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const TON: u64 = 1_000_000_000;
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// An address that stays this test's while nobody listens there: of the whole net of loopback
+/// addresses this process uses one of its own.
+fn own() -> SocketAddr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, high | 64, middle, low);
+    std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
+}
 
 async fn serve_chain(dir: &Path, http: SocketAddr) -> Serving {
     let directory = Some(dir.join("chain"));
@@ -110,7 +118,6 @@ async fn config(chain: ChainConfig, root: Address, data_dir: &Path) -> WorkerCon
     let forward_to = format!("http://{}", listener.local_addr().unwrap());
     let models = Router::new().fallback(get(async || "{\"data\":[{\"id\":\"qwen\"}]}"));
     tokio::spawn(async move { axum::serve(listener, models).await });
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     WorkerConfig {
         owner: Address::new(0, [30; 32]).to_string(),
         model: "qwen@abc:00".into(),
@@ -122,7 +129,7 @@ async fn config(chain: ChainConfig, root: Address, data_dir: &Path) -> WorkerCon
         is_test: true,
         check_proxy_images: false,
         data_dir: data_dir.to_owned(),
-        http: Some(free),
+        http: Some(own()),
         ..WorkerConfig::default()
     }
 }
@@ -130,7 +137,7 @@ async fn config(chain: ChainConfig, root: Address, data_dir: &Path) -> WorkerCon
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sudden_root_waits_and_a_chain_that_is_away_stops_new_work() {
     let (dir, stop) = (tempfile::tempdir().unwrap(), Stop::new());
-    let serving = serve_chain(dir.path(), "127.0.0.1:0".parse().unwrap()).await;
+    let serving = serve_chain(dir.path(), own()).await;
     let at = serving.http;
     let chain = ChainConfig {
         kind: ChainKind::Local,

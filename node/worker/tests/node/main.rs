@@ -119,8 +119,8 @@ async fn a_cancel_stops_the_server_at_once_and_what_was_made_is_claimed() {
         proxy.run(ONE, &chat("slow", true), None);
         proxy.part(ONE).await;
         proxy.link.message_object(&CancelQuery { request_id: ONE }).unwrap();
-        let gone = site.server.gone.notified();
-        tokio::time::timeout(Duration::from_secs(1), gone).await.expect("the server is let go");
+        // By itself a slow answer never ends.
+        site.server.gone.notified().await;
         let Answer { code, total, .. } = proxy.answer(ONE).await;
         assert_eq!(code, Some(653));
         assert_eq!(total, 1, "one event had come");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// When every chain of these tests begins, Unix milliseconds.
@@ -137,12 +137,11 @@ impl Desk {
 
     /// Waits for something that happens with the next blocks.
     pub(crate) fn until(&self, happened: impl Fn() -> bool) {
-        for _ in 0..100 {
-            if happened() {
-                return;
-            }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !happened() {
+            assert!(Instant::now() < deadline, "it did not happen within 60 s");
+            std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("it did not happen within 100 looks");
     }
 
     /// Compares with `tests/snapshots/NAME.txt`; `COCOON_SNAPSHOTS=write` writes it.

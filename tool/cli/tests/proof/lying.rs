@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::site::{ANSWER, Machine, PROXY_IMAGE, Pair, Site, address};
-use crate::{CHAT, verify};
+use crate::{CHAT, verify_until};
 
 /// Time for a query that is passed on.
 const QUERY_WAIT: Duration = Duration::from_secs(60);
@@ -214,19 +214,9 @@ impl Town {
             .await;
         other.ready().await;
         let town = Self { stop, liar, good, other };
-        town.both_are_there().await;
+        // The gateway behind the liar knows of both workers.
+        verify_until(&town.other, "worker 2").await;
         town
-    }
-
-    /// Waits until the gateway behind the liar knows of both workers.
-    async fn both_are_there(&self) {
-        loop {
-            let (_, found) = verify(&self.other, &[]).await;
-            let lines = found["claims"].as_array().unwrap();
-            if lines.iter().any(|line| line["subject"] == "worker 2") {
-                return;
-            }
-        }
     }
 
     async fn end(self) {

@@ -12,7 +12,7 @@ mod site;
 
 use cocoon_evidence::sim::Misbehave;
 use serde_json::Value;
-use site::{ANSWER, MODEL, Machine, Pair, Site};
+use site::{ANSWER, DEADLINE, MODEL, Machine, Pair, Site};
 
 /// The claim of the worker that a lie breaks, how, and words of the sentence that says so.
 /// `None` for what the machine's own node notices: a GPU's old nonce at boot, a quote that fits
@@ -89,6 +89,20 @@ async fn verify(pair: &Pair, more: &[&str]) -> (i32, Value) {
     let said = String::from_utf8_lossy(&output.stderr);
     let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
     (output.status.code().unwrap(), answer)
+}
+
+/// Verifies until this one is listed: the proxy lets in one worker after the other.
+async fn verify_until(pair: &Pair, subject: &str) -> (i32, Value) {
+    let listed = async {
+        loop {
+            let (code, found) = verify(pair, &[]).await;
+            let lines = found["claims"].as_array().unwrap();
+            if lines.iter().any(|line| line["subject"] == subject) {
+                return (code, found);
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, Box::pin(listed)).await.expect("listed in time")
 }
 
 fn line<'a>(found: &'a Value, subject: &str, claim: &str) -> &'a Value {
