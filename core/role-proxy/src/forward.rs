@@ -149,9 +149,10 @@ impl Proxy {
     ) {
         let Some(request) = self.desk.requests.get(&ticket) else { return };
         let Some(assigned) = request.worker else { return };
-        let claim = Claim::of(&end.used);
+        let (id, claim) = (request.id, Claim::of(&end.used));
         let usage = cap(claim.usage(), request.reserved);
-        match self.books.finish(request.id, assigned.account, usage.total) {
+        self.enter_worker(assigned.account, out);
+        match self.books.finish(id, assigned.account, usage.total) {
             Ok(record) => self.hand_out(record, out),
             Err(fault) => {
                 let text = "proxy: books refused the request";
@@ -314,6 +315,9 @@ impl Proxy {
             out.note(Note::WorkerLost { conn, retried, failed });
         }
         self.follow_pool(now, out);
+        if let Some(trade) = worker.trade() {
+            self.forget_worker(trade.account);
+        }
     }
 
     /// Takes a request off the desk and out of the hands of its two parties.

@@ -130,11 +130,11 @@ impl Proxy {
     ) -> Result<(), Refusal> {
         self.check_image(conn)?;
         let (trade, offer) = self.check_worker(params)?;
-        self.meet_worker(trade.account, out)?;
         let offer = Offer { model: trade.model.base(), ..offer };
         self.pool
             .join(worker_id(conn), offer, now.ms)
             .map_err(|fault| Refusal::closing(code::NOT_READY, fault.to_string()))?;
+        self.meet_worker(trade.account)?;
         let contract = self.parties.workers.get(&trade.account).map(|p| p.contract_text.as_str());
         let (is_test, version) = (self.identity.is_test, trade.version.0);
         let data = out.encode(&ConnectedToProxy {
@@ -211,14 +211,15 @@ impl Proxy {
         Ok((Trade { account: AccountId(owner.hash), version, extensions, model }, offer))
     }
 
-    /// Makes sure that books and parties know the worker.
-    fn meet_worker(&mut self, account: AccountId, out: &mut Outbox) -> Result<(), Refusal> {
+    /// Makes sure that the worker is known beside the books, which learn of it with its first
+    /// finished request ([`Self::enter_worker`]).
+    fn meet_worker(&mut self, account: AccountId) -> Result<(), Refusal> {
         let known = self.books.worker(account).is_some();
-        if !known && self.parties.workers.len() >= self.settings.accounts_max {
+        let is_new = !self.parties.workers.contains_key(&account);
+        if is_new && !known && self.parties.workers.len() >= self.settings.accounts_max {
             let text = "proxy serves as many workers as it can";
             return Err(Refusal::closing(code::NOT_READY, text));
         }
-        let is_new = !self.parties.workers.contains_key(&account);
         if is_new {
             let owner = Identity::address_of(account);
             let contract = self.instance.worker_contract(owner).map_err(|fault| {
@@ -226,13 +227,29 @@ impl Proxy {
             })?;
             self.parties.workers.insert(account, Party::new(&self.identity, account, contract));
         }
-        if !known {
-            let seen = Record::WorkerSeen { worker: account, paid_out: 0 };
-            let failed = |()| Refusal::closing(code::FAILURE, "books refuse the worker");
-            self.book(seen, out).map_err(failed)?;
-        }
         self.refresh_signable_worker(account, is_new);
         Ok(())
+    }
+
+    /// Makes sure that the books know a worker that has something to earn.
+    pub(crate) fn enter_worker(&mut self, account: AccountId, out: &mut Outbox) {
+        if self.books.worker(account).is_none() {
+            // Should they refuse it, they refuse the request's end as well, which is told.
+            let _ = self.book(Record::WorkerSeen { worker: account, paid_out: 0 }, out);
+        }
+    }
+
+    /// A connection of this worker is gone. An owner that never finished a request leaves nothing
+    /// behind, or one machine could fill the room for accounts with addresses that nobody owns.
+    pub(crate) fn forget_worker(&mut self, account: AccountId) {
+        let is_idle = |party: &Party| party.running == 0 && !party.in_flight;
+        let is_here = |worker: &WorkerConn| worker.trade().is_some_and(|t| t.account == account);
+        if self.books.worker(account).is_none()
+            && self.parties.workers.get(&account).is_some_and(is_idle)
+            && !self.workers.values().any(is_here)
+        {
+            self.parties.workers.remove(&account);
+        }
     }
 
     /// Answers `worker.compareBalanceWithProxy`. A worker that claims more than was ever made

@@ -169,7 +169,9 @@ impl World {
                 }
                 NodeId::Worker(w) => {
                     let id = account(crate::worker::owner(w));
-                    books.worker(id).map(|worker| *worker.counters())
+                    // The books learn of a worker with its first finished request.
+                    let known = books.worker(id).map(|worker| *worker.counters());
+                    Some(known.unwrap_or_default())
                 }
                 _ => None,
             };

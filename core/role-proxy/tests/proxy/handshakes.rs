@@ -3,12 +3,12 @@
 use cocoon_role_proxy::{ChainFact, ChainMode, Command, ConnId, Settings, Side};
 use cocoon_units::{ImageHash, Nanoton, PublicKey, Tokens};
 use cocoon_wire::client::{self, ProxyConnectionAuth, VersionRange};
-use cocoon_wire::proxy::SignedPayment;
+use cocoon_wire::proxy::{RunQueryEx, SignedPayment};
 use cocoon_wire::tl::{self, Blob, Extensions, Text};
 use cocoon_wire::{cocoon, worker};
 
 use crate::stage::{
-    Got, Stage, account, client_hello, identity, owner_text, settings, worker_hello,
+    Got, Stage, account, client_hello, identity, owner_text, request, settings, worker_hello,
 };
 
 /// A failed query, and whether the connection was closed behind it.
@@ -194,6 +194,64 @@ fn owners_that_only_named_themselves_take_no_room_when_they_are_gone() {
     let owner = owner_text(22);
     stage.ask(late, &client_hello(&owner, 4, Extensions::NONE));
     assert_eq!(failure(&mut stage, late).0, 651);
+}
+
+/// Says hello as a worker of this owner.
+fn greet_as_worker(stage: &mut Stage, owner: u8) -> ConnId {
+    let conn = stage.open(Side::Workers, None);
+    let owner = owner_text(owner);
+    stage.ask(conn, &worker_hello(&owner, 4));
+    conn
+}
+
+#[test]
+fn owners_of_workers_that_never_served_take_no_room_when_they_are_gone() {
+    let pool = cocoon_schedule::Limits { workers_max: 3, ..settings().pool };
+    let mut stage = Stage::with(Settings { accounts_max: 2, pool, ..settings() });
+    for owner in 30..40 {
+        let conn = greet_as_worker(&mut stage, owner);
+        stage.answer(conn);
+        stage.close(conn);
+    }
+    assert_eq!(stage.books().workers().count(), 0);
+    // Whoever has served keeps its place, and whoever is here, over one connection or two.
+    let served = stage.worker(20, 4, 4);
+    let client = stage.client(60, 4);
+    stage.send(client, &request(1));
+    let id = stage.run_query(served);
+    stage.serve(served, id, 5);
+    stage.close(served);
+    let here = stage.worker(21, 4, 4);
+    let second = greet_as_worker(&mut stage, 21);
+    stage.answer(second);
+    stage.close(second);
+    let late = greet_as_worker(&mut stage, 22);
+    assert_eq!(failure(&mut stage, late).0, 651);
+    // Its twin's end took nothing from the one that stays: what it earns is signed and booked.
+    stage.send(client, &request(2));
+    let data = stage.message(here);
+    let run: RunQueryEx<'_> = tl::decode(&data).unwrap();
+    assert_ne!(run.signed_payment, SignedPayment::Empty);
+    let id = run.request_id;
+    stage.serve(here, id, 7);
+    stage.close(here);
+    let earned = |owner| stage.books().worker(account(owner)).unwrap().counters().max();
+    assert_eq!((earned(20), earned(21)), (Tokens(5), Tokens(7)));
+}
+
+#[test]
+fn owners_of_workers_that_found_no_place_take_no_room() {
+    let pool = cocoon_schedule::Limits { workers_max: 1, ..settings().pool };
+    let mut stage = Stage::with(Settings { accounts_max: 2, pool, ..settings() });
+    let here = greet_as_worker(&mut stage, 20);
+    stage.answer(here);
+    for owner in 30..40 {
+        let conn = greet_as_worker(&mut stage, owner);
+        assert_eq!(failure(&mut stage, conn).0, 651);
+    }
+    stage.close(here);
+    let late = greet_as_worker(&mut stage, 40);
+    stage.answer(late);
 }
 
 #[test]
