@@ -3,7 +3,6 @@
 import contextlib
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -25,8 +24,9 @@ class Handler(BaseHTTPRequestHandler):
         mode = body.get("mode", "plain")
         with self.server.lock:
             self.server.seen.append((dict(self.headers), body))
-        if mode == "slow":
-            time.sleep(body["wait_s"])
+            is_first = len(self.server.seen) == 1
+        if mode == "held" and is_first:
+            self.server.ends.wait()
         if mode == "refuse":
             refusal = {"message": "the prompt is odd", "type": "odd_error", "param": None}
             self.say(400, {"error": {**refusal, "code": "odd"}})
@@ -54,6 +54,8 @@ class Backend:
         self.server.daemon_threads = True
         self.server.lock = threading.Lock()
         self.server.seen = []
+        # Until then nobody answers the first request, if it asks to be held.
+        self.server.ends = threading.Event()
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
@@ -66,5 +68,6 @@ class Backend:
         return self
 
     def __exit__(self, *_):
+        self.server.ends.set()
         self.server.shutdown()
         self.server.server_close()

@@ -170,7 +170,7 @@ def gateway_closes(net):
             return True
         return False
 
-    until(refused, "new connections are refused", patience_s=5)
+    until(refused, "new connections are refused")
     data = [line for _, line in stream]
     link.inner.close()
     ending.join(30)
@@ -244,14 +244,15 @@ def served_calmly(net):
         return False
 
 
-@suite.case("nothing runs: every node ends within two seconds")
+@suite.case("nothing runs: no node waits for its drain to be over")
 def idle(net):
     slowest = 0
     for node in net.nodes:
         began = time.monotonic()
         equal(node.terminate(), 0, node.name)
         slowest = max(slowest, time.monotonic() - began)
-    check(slowest < 2.5, f"{slowest:.2f} s")
+    # A drain is 15 s.
+    check(slowest < 10, f"{slowest:.2f} s")
     for node in net.nodes:
         node.start()
     net.ready()

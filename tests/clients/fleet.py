@@ -391,9 +391,13 @@ class Fleet:
         for node in self.nodes:
             until(lambda node=node: self._starts(node), f"{node.name} is ready", patience_s)
 
+        def has_workers(page):
+            lines = page["worker_connections"]
+            # One that has not seen its model server yet is there, and gets nothing.
+            return len(lines) == len(self.workers) and all(line["enabled"] for line in lines)
+
         def connected():
-            pages = [self.page(proxy) for proxy in self.proxies]
-            workers = all(len(page["worker_connections"]) == len(self.workers) for page in pages)
+            workers = all(has_workers(self.page(proxy)) for proxy in self.proxies)
             gateway = drive.get_json(f"http://{self.gateway.at('http')}/jsonstats")
             known = sum(1 for proxy in gateway["proxies"] if proxy.get("ready", True))
             return workers and known >= len(self.proxies)

@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 import ssl
 import subprocess
 import urllib.error
@@ -39,8 +38,8 @@ class Place:
              "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", self.private_key,
              "-out", self.certificate],
             check=True, capture_output=True)  # fmt: skip
-        with socket.create_server(("0.0.0.0", 0)) as free:
-            self.port = free.getsockname()[1]
+        # One after the other, gateways come back to it.
+        [self.port] = drive.free_ports(1)
 
     def settings(self, *more):
         shared = [f"http.listen=0.0.0.0:{self.port}", "network.wallet=0:" + "7" * 64]

@@ -6,6 +6,7 @@ Markdown table for bench/README.md.
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 
@@ -18,6 +19,10 @@ SLOTS = 16
 PACE_MS = 20
 TIMES = 10
 SECONDS = 6
+# An odd number: the machine may stand still in one round, and the middle one is judged.
+ROUNDS = 3
+# Places in the line: half as many as slots.
+LINE = SLOTS // 2
 
 
 def load(net, connections, seconds=SECONDS, warm_up=1.5):
@@ -30,13 +35,20 @@ def load(net, connections, seconds=SECONDS, warm_up=1.5):
     return json.loads(done.stdout)
 
 
-def measure(net):
-    """Reports of one user, of as many as there is room for, of ten times as many, and after."""
-    alone = load(net, 1)
+def pressed(net):
+    """Reports of as many users as there is room for and of ten times as many, and how long it took
+    until there was room again, seconds."""
     full = load(net, SLOTS)
     # The line was empty when they came: who got into it waited for the first answers to end.
     over = load(net, SLOTS * TIMES, warm_up=3.0)
     _, recovered_s = until(lambda: net.request(net.ask()).status == 200, "room again", 20)
+    return full, over, recovered_s
+
+
+def measure(net):
+    """Reports of one user, of as many as there is room for, of ten times as many, and after."""
+    alone = load(net, 1)
+    full, over, recovered_s = pressed(net)
     after = load(net, SLOTS)
     reports = {"one user": alone, "as many as slots": full, f"{TIMES} times as many": over,
                "as many as slots again": after}  # fmt: skip
@@ -45,19 +57,28 @@ def measure(net):
 
 @suite.case("ten times the capacity: capacity is served, the rest is refused with Retry-After")
 def overload(net, _):
-    reports, recovered_s = measure(net)
-    full, over, after = list(reports.values())[1:]
-    check(over["requests_per_s"] > 0.7 * full["requests_per_s"], "served:", over["requests_per_s"],
-          "of", full["requests_per_s"])  # fmt: skip
-    equal(over["errors"], {}, "broken answers")
-    equal(list(over["statuses"]), ["429"], "refusals")
-    check(over["statuses"]["429"] > 3 * over["requests"], over["statuses"], over["requests"])
-    check(over["latency"]["p99"] < 2 * full["latency"]["p99"], over["latency"], full["latency"])
-    check(over["refusal"]["p50"] < 500, over["refusal"])
+    rounds = [pressed(net) for _ in range(ROUNDS)]
+    after = load(net, SLOTS)
+
+    def middle(number):
+        """Of what is counted in each round."""
+        return statistics.median(number(full, over) for full, over, _ in rounds)
+
+    served = middle(lambda full, over: over["requests_per_s"] / full["requests_per_s"])
+    check(served > 0.7, f"served: {served:.2f} of what is served without overload")
+    for _, over, _ in rounds:
+        equal(over["errors"], {}, "broken answers")
+        equal(list(over["statuses"]), ["429"], "refusals")
+        check(over["statuses"]["429"] > 3 * over["requests"], over["statuses"], over["requests"])
+    slower = middle(lambda full, over: over["latency"]["p99"] / full["latency"]["p99"])
+    check(slower < 2, f"p99: {slower:.2f} times as long", *[over["latency"] for _, over, _ in rounds])
+    check(middle(lambda _, over: over["refusal"]["p50"]) < 500, *[over["refusal"] for _, over, _ in rounds])
     check(after["requests"] > 0 and not after["errors"], after)
-    check(after["latency"]["p50"] < 2 * full["latency"]["p50"], after["latency"])
-    check(recovered_s < 5, f"room again after {recovered_s:.2f} s")
-    return (f"p99 {over['latency']['p99']:.0f} ms, without overload {full['latency']['p99']:.0f} ms; "
+    calm_ms = middle(lambda full, _: full["latency"]["p50"])
+    check(after["latency"]["p50"] < 2 * calm_ms, after["latency"], calm_ms)
+    recovered_s = max(took for _, _, took in rounds)
+    check(recovered_s < 10, f"room again after {recovered_s:.2f} s")
+    return (f"served {served:.2f} of what is served without overload, p99 {slower:.2f} times as long; "
             f"room again after {recovered_s:.2f} s")  # fmt: skip
 
 
@@ -66,17 +87,23 @@ def refusal(net, mock):
     with drive.contextlib.ExitStack() as held:
         refused = None
         for _ in range(SLOTS * 2):
-            link = held.enter_context(drive.Connection(net.host, net.port, 5))
+            link = held.enter_context(drive.Connection(net.host, net.port))
             link.inner.request("POST", "/v1/chat/completions",
-                               json.dumps(net.ask(stream=True, mock_gap_ms=100)),
+                               json.dumps(net.ask(stream=True, mock_gap_ms=200)),
                                {"content-type": "application/json"})  # fmt: skip
         until(lambda: mock.counts()["running"] == SLOTS, "every slot is taken")
+        until(lambda: waiting(net) == LINE, "the line is full")
         refused = net.request(net.ask())
         equal(refused.status, 429, refused.body)
         equal(refused.headers["retry-after"], "1", "Retry-After")
-        check(refused.took_s < 1, f"after {refused.took_s:.2f} s")
+        # Who is let into the line waits for up to 30 s.
+        check(refused.took_s < 10, f"after {refused.took_s:.2f} s")
         refused.error()
-    until(lambda: net.request(net.ask()).status == 200, "room again", patience_s=10)
+    until(lambda: net.request(net.ask()).status == 200, "room again", patience_s=20)
+
+
+def waiting(net):
+    return drive.get_json(net.ready["proxy_status"])["queue"]["waiting"]
 
 
 def table(net):

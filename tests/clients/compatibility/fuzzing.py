@@ -23,6 +23,8 @@ FOLDERS = os.path.join(ROOT, "target/check-fuzz-http")
 # What any run passes by far; the page says these. Of a request without anything to vary there are
 # few kinds.
 LEAST_REQUESTS, LEAST_WITH_BODY, LEAST = 1000, 10, 2
+# On a slow machine it takes further seeds; after so long no other one is begun.
+LONGEST_S = 600
 # Fuzzers side by side. Within a lane each operation with a body has its own share of the time: the
 # fuzzer finishes one before it begins the next. Only what the gateway keeps has states.
 PAGES = "pages"
@@ -39,22 +41,32 @@ def schemathesis(board, target, seconds, run, program):
     if target.name != NETWORK:
         return
     began = time.monotonic()
-    seed = os.environ.get("COCOON_FUZZ_SEED", str(time.time_ns() % 2**31))
+    seeds = [os.environ.get("COCOON_FUZZ_SEED", str(time.time_ns() % 2**31))]
+    wanted = documented(target)
+    codes = with_seed(target, seconds, seeds[0], (run, program))
+    while lacks(count(seeds)[0], wanted) and time.monotonic() - began + seconds < LONGEST_S:
+        seeds.append(str(int(seeds[-1]) + 1))
+        codes += with_seed(target, seconds, seeds[-1], (run, program))
+    put(board, target, wanted, (seeds, codes))
+    board.tell(SUITE, target.name, began)
+
+
+def with_seed(target, seconds, seed, programs):
+    """All lanes to their end; returns the fuzzers' exit codes."""
     folder = os.path.join(FOLDERS, seed)
     shutil.rmtree(folder, ignore_errors=True)
-    codes = {}
+    codes = []
 
     def lane(paths):
         for path in paths:
-            codes[path] = fuzz(path, target, (seconds // len(paths), seed), folder, (run, program))
+            codes.append(fuzz(path, target, (seconds // len(paths), seed), folder, programs))
 
     lanes = [threading.Thread(target=lane, args=(paths,), daemon=True) for paths in LANES]
     for thread in lanes:
         thread.start()
     for thread in lanes:
         thread.join()
-    put(board, target, (seed, codes), folder)
-    board.tell(SUITE, target.name, began)
+    return codes
 
 
 def fuzz(path, target, asked, folder, programs):
@@ -85,33 +97,44 @@ def fuzz(path, target, asked, folder, programs):
     return code
 
 
-def put(board, target, told, folder):
-    """The verdict of what the hooks wrote down."""
-    seed, codes = told
-    counts, statuses = count(folder)
-    faults = kept(folder)
-    few = [f"{operation} ({counts[operation]})" for operation, least in documented(target).items()
-           if counts[operation] < least]  # fmt: skip
-    total = sum(counts.values())
-    whole = f"{total} requests, seed {seed}, {dict(sorted(statuses.items()))}"
+def put(board, target, wanted, told):
+    """The verdict of what the hooks wrote down, with every seed."""
+    seeds, codes = told
+    counts, statuses = count(seeds)
+    faults = kept(seeds)
+    few = lacks(counts, wanted)
+    whole = f"{sum(counts.values())} requests, seed {', '.join(seeds)}, {dict(sorted(statuses.items()))}"
     cases = [
         ("no server error, and an answer to every request", not faults,
          "\n".join(show(fault) for fault in faults[:5])),
         (f"at least {LEAST_REQUESTS} requests, {LEAST_WITH_BODY} to each operation with a body, "
          f"{LEAST} to each other",
-         total >= LEAST_REQUESTS and not few, f"too few: {', '.join(few)}"),
+         not few, f"too few: {', '.join(few)}"),
     ]  # fmt: skip
     for case, good, why in cases:
         board.put(SUITE, case, target.name, PASSED if good else FAILED,
-                  f"{whole}; all is in {folder}\n{why}")  # fmt: skip
-    own = "" if faults or not any(codes.values()) else ", with a fault of the fuzzer's own"
+                  f"{whole}; all is in {FOLDERS}, by seed\n{why}")  # fmt: skip
+    own = "" if faults or not any(codes) else ", with a fault of the fuzzer's own"
     print(f"schemathesis: {whole}{own}", flush=True)
 
 
-def count(folder):
+def lacks(counts, wanted):
+    """What had too few requests, and how many it had."""
+    total = sum(counts.values())
+    few = [f"{operation} ({counts[operation]})" for operation, least in wanted.items()
+           if counts[operation] < least]  # fmt: skip
+    return few + ([f"all together ({total})"] if total < LEAST_REQUESTS else [])
+
+
+def written(seeds, name):
+    """What the hooks of all fuzzers wrote under this name."""
+    return [path for seed in seeds for path in glob.glob(os.path.join(FOLDERS, seed, "*", name))]
+
+
+def count(seeds):
     """Requests by operation, and answers by status."""
     counts, statuses = collections.Counter(), collections.Counter()
-    for path in glob.glob(os.path.join(folder, "*/counts.json")):
+    for path in written(seeds, "counts.json"):
         with open(path, encoding="utf-8") as file:
             for key, number in json.load(file).items():
                 method, path, status = key.split(" ", 2)
@@ -120,10 +143,10 @@ def count(folder):
     return counts, statuses
 
 
-def kept(folder):
+def kept(seeds):
     """The answers that must not be, of all fuzzers."""
     faults = []
-    for path in glob.glob(os.path.join(folder, "*/faults.jsonl")):
+    for path in written(seeds, "faults.jsonl"):
         with open(path, encoding="utf-8") as file:
             faults += [json.loads(line) for line in file]
     return faults
