@@ -144,6 +144,7 @@ impl Proxy {
     ) -> Result<(), Refusal> {
         match asked {
             Query::UpdatePaymentStatus(_) => {
+                self.check_statements(conn)?;
                 let (payment, total) = self.client_statement(peer.account);
                 let status = PaymentStatus {
                     signed_payment: signed(payment.as_ref()),

@@ -99,6 +99,21 @@ pub enum Act {
     },
 }
 
+impl Act {
+    /// The connection it is for, if for one: when that is gone, nobody misses it.
+    #[must_use]
+    pub fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Send { conn, .. }
+            | Self::Answer { conn, .. }
+            | Self::AnswerError { conn, .. }
+            | Self::Ask { conn, .. }
+            | Self::Close { conn, .. } => Some(*conn),
+            Self::Chain(_) | Self::Note(_) | Self::Admin { .. } => None,
+        }
+    }
+}
+
 /// A message for the chain (protocol notes, chain 3.5, 3.6). The hand builds the transaction,
 /// sends it from the node's wallet and reports through [`ChainFact`](crate::ChainFact)s.
 #[derive(Clone, Debug, PartialEq, Eq)]

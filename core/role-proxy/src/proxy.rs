@@ -105,6 +105,10 @@ pub(crate) enum Mark {
 #[derive(Default)]
 pub(crate) struct Ink {
     pub(crate) written: u64,
+    /// Of them, known to be durable.
+    durable: u64,
+    /// Statements of money that wait for the disk, by connection: up to which record.
+    statements: HashMap<ConnId, VecDeque<u64>>,
     pub(crate) marks: VecDeque<(u64, Mark)>,
     /// Tokens finished since the last commit started.
     pub(crate) at_risk: u64,
@@ -118,8 +122,25 @@ pub(crate) struct Ink {
 
 /// Commits remembered as confirmed; more than ever are on their way together.
 const CONFIRMED_MAX: usize = 64;
+/// Statements of money that may wait for the disk per connection: a peer asks every 10 to 20 s and
+/// waits 60 s (protocol notes, wire 3.4).
+const STATEMENTS_MAX: usize = 8;
 
 impl Ink {
+    /// Whether one more statement for this connection may wait for the disk, which may stand
+    /// still for long; counts it.
+    fn may_state(&mut self, conn: ConnId) -> bool {
+        let waiting = self.statements.entry(conn).or_default();
+        while waiting.front().is_some_and(|upto| *upto <= self.durable) {
+            waiting.pop_front();
+        }
+        let has_room = waiting.len() < STATEMENTS_MAX;
+        if has_room && self.written > self.durable {
+            waiting.push_back(self.written);
+        }
+        has_room
+    }
+
     /// Remembers the commits that the confirmation of this one settles.
     pub(crate) fn remember_confirmed(&mut self, books: &Books, seqno: u32) {
         let settled = books.pending_commits().filter(|(at, _)| *at <= seqno);
@@ -254,6 +275,7 @@ impl Proxy {
     /// A connection is gone.
     pub fn closed(&mut self, conn: ConnId, now: Now, out: &mut Outbox) {
         self.forget_reports(conn, out);
+        self.ink.statements.remove(&conn);
         if let Some(client) = self.clients.remove(&conn) {
             self.set_deadline_of(conn, client.handshake_ms, None);
             self.client_left(client, now, out);
@@ -267,6 +289,7 @@ impl Proxy {
     ///
     /// Call it before letting go the effects that waited for them.
     pub fn durable(&mut self, records: u64, now: Now, out: &mut Outbox) {
+        self.ink.durable = self.ink.durable.max(records);
         while self.ink.marks.front().is_some_and(|(at, _)| *at <= records) {
             let Some((_, mark)) = self.ink.marks.pop_front() else { break };
             match mark {
@@ -374,6 +397,15 @@ impl Proxy {
         if let Some(after) = after {
             self.handshakes.insert((after, conn));
         }
+    }
+
+    /// Refuses a peer that asks for its money's state again and again while the disk stands still.
+    pub(crate) fn check_statements(&mut self, conn: ConnId) -> Result<(), Refusal> {
+        if self.ink.may_state(conn) {
+            return Ok(());
+        }
+        let text = format!("{STATEMENTS_MAX} statements for you wait for the proxy's disk already");
+        Err(Refusal::open(code::NOT_READY, text))
     }
 
     pub(crate) fn not_ready(&self) -> Option<Refusal> {

@@ -110,10 +110,7 @@ impl Proxy {
                 self.worker_ready(conn, query, trade, done.is_disabled, now, out);
                 Ok(())
             }
-            (_, Query::UpdatePaymentStatus(_)) => {
-                self.tell_worker_status(conn, query, out);
-                Ok(())
-            }
+            (_, Query::UpdatePaymentStatus(_)) => self.tell_worker_status(conn, query, out),
             (Stage::Met(_), _) => violation("expected balance comparison"),
             (Stage::Ready(_), _) => Err(lost_promise()),
         }
@@ -281,6 +278,7 @@ impl Proxy {
             );
             return Err(Refusal::closing(code::ERROR, text));
         }
+        self.check_statements(conn)?;
         let (payment, total) = self.worker_statement(trade.account);
         let data = out.encode(&CompareBalanceWithProxyResult {
             signed_payment: signed(payment.as_ref()),
@@ -319,9 +317,15 @@ impl Proxy {
         self.follow_pool(now, out);
     }
 
-    fn tell_worker_status(&mut self, conn: ConnId, query: i64, out: &mut Outbox) {
+    fn tell_worker_status(
+        &mut self,
+        conn: ConnId,
+        query: i64,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
         let account = self.workers.get(&conn).and_then(WorkerConn::trade).map(|t| t.account);
-        let Some(account) = account else { return };
+        let Some(account) = account else { return Ok(()) };
+        self.check_statements(conn)?;
         let (payment, total) = self.worker_statement(account);
         let data = out.encode(&PaymentStatus {
             signed_payment: signed(payment.as_ref()),
@@ -329,6 +333,7 @@ impl Proxy {
             max_tokens: total,
         });
         out.act_when_durable(Act::Answer { conn, query, data });
+        Ok(())
     }
 
     pub(crate) fn worker_message(

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use cocoon_role_proxy::Act;
+use cocoon_role_proxy::{Act, ConnId};
+
+/// So many effects may wait before those are looked for that nobody needs any more.
+const SWEEP_MIN: usize = 1_024;
 
 /// Journal tickets not durable yet, and what waits for them.
 #[derive(Default)]
@@ -11,6 +14,8 @@ pub(crate) struct Hold {
     tickets: VecDeque<(u64, u64)>,
     waiting: VecDeque<(u64, Act)>,
     written: u64,
+    /// What waited after the last look for effects that nobody needs any more.
+    swept: usize,
 }
 
 impl Hold {
@@ -20,15 +25,20 @@ impl Hold {
         self.tickets.push_back((ticket, self.written));
     }
 
-    /// Gives the effect back when nothing is on its way to the disk; keeps it otherwise.
-    pub(crate) fn pass(&mut self, act: Act) -> Option<Act> {
-        match self.tickets.back() {
-            None => Some(act),
-            Some((ticket, _)) => {
-                self.waiting.push_back((*ticket, act));
-                None
-            }
+    /// Gives the effect back when nothing is on its way to the disk; keeps it otherwise, at most
+    /// until its connection is gone. `is_here` says whether a connection still is.
+    pub(crate) fn pass(&mut self, act: Act, is_here: impl Fn(ConnId) -> bool) -> Option<Act> {
+        let Some((ticket, _)) = self.tickets.back() else { return Some(act) };
+        if self.waiting.is_empty() {
+            self.swept = 0;
         }
+        self.waiting.push_back((*ticket, act));
+        // The disk may stand still for hours while peers come and go.
+        if self.waiting.len() >= SWEEP_MIN.max(2 * self.swept) {
+            self.waiting.retain(|(_, act)| act.conn().is_none_or(&is_here));
+            self.swept = self.waiting.len();
+        }
+        None
     }
 
     /// A ticket is durable: how many records are on disk in all.
@@ -67,10 +77,13 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cocoon_role_proxy::ConnId;
 
     fn close(conn: u64) -> Act {
         Act::Close { conn: ConnId(conn), why: String::new() }
+    }
+
+    fn here(_: ConnId) -> bool {
+        true
     }
 
     fn conn(act: Option<Act>) -> Option<u64> {
@@ -83,27 +96,43 @@ mod tests {
     #[test]
     fn effects_wait_for_the_last_ticket_before_them() {
         let mut hold = Hold::default();
-        assert_eq!(conn(hold.pass(close(1))), Some(1));
+        assert_eq!(conn(hold.pass(close(1), here)), Some(1));
         hold.written(1, 3);
-        assert_eq!(conn(hold.pass(close(2))), None);
+        assert_eq!(conn(hold.pass(close(2), here)), None);
         hold.written(2, 1);
-        assert_eq!(conn(hold.pass(close(3))), None);
+        assert_eq!(conn(hold.pass(close(3), here)), None);
         assert_eq!(hold.durable(1), 3);
         assert_eq!((conn(hold.next(1)), conn(hold.next(1))), (Some(2), None));
         assert_eq!(hold.durable(2), 4);
         assert_eq!((conn(hold.next(2)), hold.is_empty()), (Some(3), true));
-        assert_eq!(conn(hold.pass(close(4))), Some(4));
+        assert_eq!(conn(hold.pass(close(4), here)), Some(4));
     }
 
     #[test]
     fn one_commit_may_cover_several_tickets() {
         let mut hold = Hold::default();
         hold.written(1, 1);
-        hold.pass(close(1));
+        hold.pass(close(1), here);
         hold.written(2, 1);
-        hold.pass(close(2));
+        hold.pass(close(2), here);
         assert_eq!(hold.durable(2), 2);
         assert_eq!((conn(hold.next(2)), conn(hold.next(2))), (Some(1), Some(2)));
         assert_eq!(hold.len(), 0);
+    }
+
+    #[test]
+    fn what_is_for_peers_that_are_gone_does_not_pile_up_while_the_disk_stands_still() {
+        let mut hold = Hold::default();
+        hold.written(1, 1);
+        let note = || Act::Admin { command: 1, result: Ok(String::new()) };
+        hold.pass(note(), here);
+        for number in 1..=100_000 {
+            // Each is gone when the next one comes, but for the first.
+            hold.pass(close(number), |conn| conn.0 == number || conn.0 == 1);
+        }
+        assert!(hold.len() <= SWEEP_MIN, "{} are held", hold.len());
+        hold.durable(1);
+        assert!(matches!(hold.next(1), Some(Act::Admin { .. })), "for no peer: kept");
+        assert_eq!(conn(hold.next(1)), Some(1), "still here: kept, in order");
     }
 }

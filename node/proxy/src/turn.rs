@@ -319,7 +319,7 @@ impl Turn {
             let mut effects = std::mem::take(&mut self.out.effects);
             for effect in effects.drain(..) {
                 let act = if effect.after_durable {
-                    self.hold.pass(effect.act)
+                    self.hold.pass(effect.act, |conn| self.peers.contains_key(&conn))
                 } else {
                     Some(effect.act)
                 };

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use cocoon_ledger::Record;
 use cocoon_role_proxy::{ChainFact, ChainMode, ChainOrder, ConnId, Settings, Side};
 use cocoon_units::{Nanoton, Tokens};
-use cocoon_wire::client;
 use cocoon_wire::proxy::{SignedPayment, ToWorker};
-use cocoon_wire::tl;
+use cocoon_wire::{client, tl, worker};
 
 use crate::stage::{
     Got, Stage, account, head, identity, last, owner_text, part, pseudo_root, request, settings,
@@ -344,4 +343,42 @@ fn accounts_are_bounded() {
     stage.ask(conn, &crate::stage::client_hello(&owner, 4, tl::Extensions::NONE));
     assert!(matches!(stage.got(conn), Some(Got::Failed(_, 651, _))));
     stage.client(20, 4);
+}
+
+#[test]
+fn who_asks_for_money_without_end_while_the_disk_stands_still_is_refused_and_served_later() {
+    let mut stage = Stage::new();
+    let worker = stage.worker(30, 4, 4);
+    let half = stage.open(Side::Workers, None);
+    let owner = owner_text(31);
+    stage.ask(half, &worker_hello(&owner, 4));
+    stage.answer(half);
+    let client = stage.client(20, 4);
+    stage.flushes = false;
+    stage.send(client, &request(1));
+    let id = stage.run_query(worker);
+    stage.serve(worker, id, 5);
+    let (held, heard) = (stage.held(), stage.all(client).len());
+    assert_eq!(heard, 2, "head and part");
+    for _ in 0..100_000 {
+        stage.ask(client, &client::UpdatePaymentStatus {});
+        stage.ask(worker, &worker::UpdatePaymentStatus {});
+        stage.ask(half, &worker::CompareBalanceWithProxy::default());
+        for conn in [client, worker, half] {
+            for got in stage.all(conn) {
+                assert!(matches!(got, Got::Failed(_, 651, _)), "{got:?}");
+            }
+        }
+    }
+    assert!(stage.held() <= held + 3 * 8, "{} are held", stage.held());
+    stage.flush();
+    for conn in [client, worker, half] {
+        let answers = stage.all(conn).into_iter().filter(|got| matches!(got, Got::Answer(..)));
+        assert_eq!(answers.count(), 8);
+    }
+    // A disk that works again answers as often as somebody asks.
+    for _ in 0..20 {
+        stage.ask(client, &client::UpdatePaymentStatus {});
+        stage.answer(client);
+    }
 }
