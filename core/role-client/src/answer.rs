@@ -38,6 +38,17 @@ pub enum AnswerEvent {
     },
 }
 
+impl AnswerEvent {
+    /// What was charged; only the last event of a request says it.
+    #[must_use]
+    pub fn charge(&self) -> Option<&Charge> {
+        match self {
+            Self::Head { end, .. } | Self::Part { end, .. } => end.as_deref(),
+            Self::Failed { charge, .. } => Some(charge),
+        }
+    }
+}
+
 impl std::fmt::Debug for AnswerEvent {
     /// Shows lengths, never content.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

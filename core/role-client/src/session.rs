@@ -5,11 +5,13 @@ use cocoon_channel::{ChannelFault, ChannelRecord, Channels, Command, Side, read,
 use cocoon_contract::address::ProxyIdentity;
 use cocoon_units::{
     Address, AddressForm, Coefficient, ModelName, PublicKey, RequestId, SecretBytes, Tokens,
+    reserve_tokens_worst_case,
 };
 use cocoon_wire::client::{self, FromProxy, ProxyConnectionAuth};
 use cocoon_wire::proxy::SignedPayment;
 use cocoon_wire::tl::{self, Blob, Boxed, Extensions};
 use cocoon_wire::{cocoon, http};
+use std::collections::HashMap;
 use subtle::ConstantTimeEq as _;
 
 use crate::answer::{self, AnswerEvent, ModelWorkers, WorkerLoad};
@@ -53,6 +55,8 @@ pub enum Incoming {
     Models(Vec<ModelWorkers>),
     /// Something happened to a request.
     Answer(RequestId, AnswerEvent),
+    /// The end of a request that is not open, never was, or has ended before. Nothing is counted.
+    Unasked(RequestId),
     /// The proxy booked a request; its word on the tokens.
     Booked(RequestId, Tokens),
     /// The proxy is about to end: send it nothing new, and close the connection when nothing runs
@@ -134,6 +138,8 @@ pub struct ProxySession {
     version: i32,
     extensions: Extensions,
     proxy: Option<Address>,
+    /// Requests whose last message has not come, and the most that each can cost.
+    open: HashMap<RequestId, Tokens>,
 }
 
 impl ProxySession {
@@ -147,6 +153,7 @@ impl ProxySession {
             version: 0,
             extensions: Extensions::NONE,
             proxy: None,
+            open: HashMap::new(),
         };
         let owner = identity.text(identity.wallet, AddressForm::BOUNCEABLE);
         let hello = client::ConnectToProxy {
@@ -319,12 +326,14 @@ impl ProxySession {
             return Ok(turn);
         }
         if let Some((request, event)) = answer::read(data, &message)? {
-            let charge = match &event {
-                AnswerEvent::Head { end, .. } | AnswerEvent::Part { end, .. } => end.as_deref(),
-                AnswerEvent::Failed { charge, .. } => Some(&**charge),
-            };
-            if let (Some(charge), Some(proxy)) = (charge, self.proxy) {
-                turn.records.extend(channels.finished(proxy, charge.used.total));
+            if let (Some(charge), Some(proxy)) = (event.charge(), self.proxy) {
+                // What was never asked, or ended before, or costs more than it can, is not of our
+                // own count: the difference to the proxy's total stays to be seen.
+                let Some(most) = self.open.remove(&request) else {
+                    turn.incoming = Some(Incoming::Unasked(request));
+                    return Ok(turn);
+                };
+                turn.records.extend(channels.finished(proxy, charge.used.total.min(most)));
             }
             turn.incoming = Some(Incoming::Answer(request, event));
         }
@@ -359,8 +368,9 @@ impl ProxySession {
         turn
     }
 
-    /// Writes a request. The session must be ready.
-    pub fn ask(&self, identity: &Identity, ask: &Ask<'_>) -> Vec<u8> {
+    /// Writes a request. The session must be ready. The request is open until its last message, or
+    /// until [`forget`](Self::forget).
+    pub fn ask(&mut self, identity: &Identity, ask: &Ask<'_>) -> Vec<u8> {
         let length = ask.body.len().to_string();
         let headers = ask
             .headers
@@ -376,11 +386,19 @@ impl ProxySession {
             headers,
             payload: Blob(ask.body.expose()),
         });
+        let max_tokens = i32::try_from(ask.max_tokens.0).unwrap_or(i32::MAX);
+        let most = reserve_tokens_worst_case(
+            max_tokens.unsigned_abs().into(),
+            query.len() as u64,
+            ask.max_coefficient,
+            &identity.network.params.price_table(),
+        );
+        self.open.insert(ask.request, most);
         tl::encode(&client::RunQueryEx {
             model_name: ask.model.into(),
             query: Blob(&query),
             max_coefficient: ask.max_coefficient.to_wire(),
-            max_tokens: i32::try_from(ask.max_tokens.0).unwrap_or(i32::MAX),
+            max_tokens,
             timeout: share_s(ask.timeout_ms),
             request_id: ask.request,
             min_config_version: identity.root_version,
@@ -389,6 +407,11 @@ impl ProxySession {
             // Never below version 3: the older line drops such a request (wire 10.2, 7).
             public_key: (self.version >= 3).then_some(PublicKey([0; 32])),
         })
+    }
+
+    /// Waits no longer for the last message of a request.
+    pub fn forget(&mut self, request: RequestId) {
+        self.open.remove(&request);
     }
 
     /// Whether the proxy can be told which workers a request may go to.

@@ -90,15 +90,6 @@ impl LinkHandle {
         self.conn
     }
 
-    /// Whether a message of this length could be sent at all: asked where another message has to go
-    /// out before it.
-    ///
-    /// # Errors
-    /// [`SendFault::TooLong`]: fail the request.
-    pub fn check_len(&self, len: usize) -> Result<(), SendFault> {
-        fits(len)
-    }
-
     /// Sends a one-way message: the bytes of one boxed TL object.
     ///
     /// # Errors
@@ -107,6 +98,21 @@ impl LinkHandle {
         let data = data.into();
         fits(data.len())?;
         self.send(Command::Message(data))
+    }
+
+    /// Sends two one-way messages, or neither: where the second means nothing without the first.
+    ///
+    /// # Errors
+    /// See [`SendFault`]; nothing is sent.
+    pub fn messages(
+        &self,
+        first: impl Into<Bytes>,
+        second: impl Into<Bytes>,
+    ) -> Result<(), SendFault> {
+        let (first, second) = (first.into(), second.into());
+        fits(first.len())?;
+        fits(second.len())?;
+        self.send_all([Command::Message(first), Command::Message(second)])
     }
 
     /// Sends `object` as a one-way message.
@@ -211,20 +217,28 @@ impl LinkHandle {
     }
 
     fn send(&self, command: Command) -> Result<(), SendFault> {
+        self.send_all([command])
+    }
+
+    fn send_all<const N: usize>(&self, commands: [Command; N]) -> Result<(), SendFault> {
         if self.is_closed() {
             return Err(SendFault::Closed);
         }
-        let weight = command.weight();
+        let weight = commands.iter().map(Command::weight).sum();
         let before = self.shared.queued_bytes.fetch_add(weight, Ordering::Relaxed);
-        // An empty queue takes any single command, however the limit is set.
+        // An empty queue takes anything, however the limit is set.
         let full = before > 0 && before.saturating_add(weight) > self.shared.queued_bytes_max;
         let result = if full {
             Err(self.stuck(before))
         } else {
-            self.commands.try_send(command).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => self.stuck(before),
-                mpsc::error::TrySendError::Closed(_) => SendFault::Closed,
-            })
+            match self.commands.try_reserve_many(N) {
+                Ok(places) => {
+                    places.zip(commands).for_each(|(place, command)| place.send(command));
+                    Ok(())
+                }
+                Err(mpsc::error::TrySendError::Full(())) => Err(self.stuck(before)),
+                Err(mpsc::error::TrySendError::Closed(())) => Err(SendFault::Closed),
+            }
         };
         if result.is_err() {
             self.shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);

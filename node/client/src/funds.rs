@@ -29,6 +29,8 @@ use crate::operator::Demand;
 const LIVES_MAX: usize = 256;
 /// Messages without effect after which an operator's wish is given up.
 const FAILURES_MAX: u32 = 3;
+/// How long after the start the wallet's first look may take.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 
 /// What sessions tell the task, and what it tells the status pages. Part of the node's state.
 #[derive(Debug, Default)]
@@ -145,11 +147,13 @@ impl Funds {
     }
 
     async fn look_after(&mut self, shared: &Shared) {
+        let began = tokio::time::Instant::now();
         loop {
             match self.round().await {
                 Ok(true) => self.answer(Ok(())).await,
                 // Whoever asks waits for the wallet's first look as well.
-                Ok(false) => self.publish(),
+                Ok(false) if began.elapsed() < FIRST_LOOK => self.publish(),
+                Ok(false) => self.answer(Err("the wallet cannot be read: try again later")).await,
                 Err(fault) => {
                     // Whoever serves goes on; only what needs the chain waits.
                     tracing::debug!(%fault, "the chain is away; money waits");
@@ -162,9 +166,7 @@ impl Funds {
                 Some(report) = self.parts.reports.recv() => self.reported(&report),
                 true = purse.wait_for(|status| status.balance.is_some()), if is_unknown => {}
                 () = shared.money.notified() => {}
-                () = tokio::time::sleep(poll) => if is_unknown {
-                    self.answer(Err("the wallet cannot be read: try again later")).await;
-                }
+                () = tokio::time::sleep(poll) => {}
             }
         }
     }

@@ -250,7 +250,11 @@ impl Network {
             return Err(Submitted::ChainAway(away));
         }
         let found = state.proxy_of(&request.model, chosen, id, now_ms);
-        let Some((conn, proxy, named)) = found else { return Err(Submitted::NoProxy(head)) };
+        let Some((conn, named)) = found else { return Err(Submitted::NoProxy(head)) };
+        let identity = Arc::clone(&state.identity);
+        let Some(proxy) = state.proxies.get_mut(&conn) else {
+            return Err(Submitted::NoProxy(head));
+        };
         let mut headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let carries = proxy.session.carries_receipts();
@@ -274,16 +278,19 @@ impl Network {
             timeout_ms,
             debug: request.debug,
         };
-        let message = proxy.session.ask(&state.identity, &ask);
+        let message = proxy.session.ask(&identity, &ask);
         let measurement = proxy.measurement.clone();
-        // Names go out directly before their request, or not at all; a connection that breaks between
-        // them takes both away.
-        let fits = proxy.link.check_len(message.len());
-        let sent = fits.and_then(|()| named.map_or(Ok(()), |named| proxy.link.message(named)));
-        match sent.and_then(|()| proxy.link.message(message)) {
-            Ok(()) => {}
-            Err(cocoon_link::SendFault::TooLong { .. }) => return Err(Submitted::TooLong),
-            Err(_) => return Err(Submitted::NoProxy(head)),
+        // Names go out directly before their request, or not at all.
+        let sent = match named {
+            Some(named) => proxy.link.messages(named, message),
+            None => proxy.link.message(message),
+        };
+        if let Err(fault) = sent {
+            proxy.session.forget(id);
+            return Err(match fault {
+                cocoon_link::SendFault::TooLong { .. } => Submitted::TooLong,
+                _ => Submitted::NoProxy(head),
+            });
         }
         let asked = Asked::of(request, state.prices.price_per_token);
         state.counts.asked += 1;
@@ -303,6 +310,7 @@ impl Network {
                 worker: WorkerSeen { proxy_measurement: measurement, ..WorkerSeen::default() },
                 head: Some(head),
                 feed: None,
+                cut: None,
             },
         );
         Ok(())
@@ -506,16 +514,10 @@ impl Shared {
     }
 
     fn cancel(&self, id: RequestId) {
-        let request = {
-            let mut state = self.lock();
-            let request = state.requests.remove(id);
-            if let Some(request) = &request {
-                state.cancel(request.conn, id);
-            }
-            request
-        };
-        // Dropped outside the lock: its reader may be told.
-        drop(request);
+        let mut state = self.lock();
+        if let Some(conn) = state.requests.cut(id, UpstreamError::ProxyLost) {
+            state.cancel(conn, id);
+        }
     }
 }
 

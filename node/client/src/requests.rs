@@ -3,7 +3,8 @@
 use cocoon_gateway::answer::Timings;
 use cocoon_gateway::answer::WorkerSeen;
 use cocoon_gateway::{
-    AnswerFeed, AnswerHead, FinalRecord, InferenceStream, UpstreamError, answer_channel,
+    AnswerFeed, AnswerHead, FinalRecord, InferenceStream, PushRefused, UpstreamError,
+    answer_channel,
 };
 use cocoon_link::ConnId;
 use cocoon_role_client::{AnswerEvent, Charge, WorkerReceipt};
@@ -19,6 +20,8 @@ use crate::receipts::{Expected, Received};
 /// Bytes of an answer that wait for a slow reader before the request is given up. The connection
 /// to the proxy is shared, so one slow reader cannot hold it back.
 const WINDOW_LEN: usize = 8 << 20;
+/// How long after its deadline the last message of a request is waited for.
+const LAST_WORD_MS: u64 = 1_000;
 /// Header in which a proxy of ours names the worker by its measurement.
 const WORKER_HEADER: &str = "x-cocoon-worker";
 /// Headers of the protocol that the gateway reports by itself.
@@ -40,6 +43,9 @@ pub(crate) struct Request {
     pub(crate) expected: Option<Expected>,
     /// Id of the receipt, at the end.
     pub(crate) receipt_id: Option<String>,
+    /// Why nobody waits for more of the answer. Its last message is waited for all the same: it
+    /// says what was charged.
+    pub(crate) cut: Option<UpstreamError>,
 }
 
 /// All open requests of this node.
@@ -51,6 +57,15 @@ pub(crate) struct Requests {
     received: Vec<Received>,
     /// Receipts that were none.
     pub(crate) receipts_refused: u64,
+}
+
+/// What is left to do with a request whose time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// Cancel it at the proxy, which then says what is charged.
+    Cancel,
+    /// Nothing more is waited for.
+    Forget,
 }
 
 /// What an event leaves to do.
@@ -78,9 +93,11 @@ impl Requests {
         self.open.insert(id, request);
     }
 
-    /// Forgets a request; what still comes for it is dropped.
-    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Request> {
-        self.open.remove(&id)
+    /// Nobody waits for more of an answer: tells where to cancel it, unless that was done.
+    pub(crate) fn cut(&mut self, id: RequestId, why: UpstreamError) -> Option<ConnId> {
+        let request = self.open.get_mut(&id).filter(|request| request.cut.is_none())?;
+        request.cut = Some(why);
+        Some(request.conn)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -115,7 +132,8 @@ impl Requests {
                 if let Some(mut request) = self.open.remove(&id) {
                     // A cancelled answer was charged for and has its receipt, too.
                     request.receipt_id = self.settle(&mut request).unwrap_or_default();
-                    let error = reason(&refused, &request.asked, offered);
+                    let cut = request.cut.take();
+                    let error = cut.unwrap_or_else(|| reason(&refused, &request.asked, offered));
                     end(request, Some(error), &charge, prices);
                 }
                 Left::Nothing
@@ -171,28 +189,34 @@ impl Requests {
         }
     }
 
-    /// Fails requests whose time is over, and names them with their connections.
-    pub(crate) fn expire(&mut self, now_ms: u64, prices: &PriceTable) -> Vec<(ConnId, RequestId)> {
-        let late: Vec<RequestId> = self
-            .open
-            .iter()
-            .filter(|(_, request)| request.deadline_ms <= now_ms)
-            .map(|(id, _)| *id)
-            .collect();
-        late.into_iter()
-            .filter_map(|id| {
-                let request = self.open.remove(&id)?;
-                let conn = request.conn;
+    /// Cuts requests whose time is over, and fails those whose last message did not come either.
+    pub(crate) fn expire(
+        &mut self,
+        now_ms: u64,
+        prices: &PriceTable,
+    ) -> Vec<(ConnId, RequestId, Late)> {
+        let mut late = Vec::new();
+        for (id, request) in &mut self.open {
+            if request.deadline_ms.saturating_add(LAST_WORD_MS) <= now_ms {
+                late.push((request.conn, *id, Late::Forget));
+            } else if request.deadline_ms <= now_ms && request.cut.is_none() {
+                request.cut = Some(UpstreamError::Timeout { after: request.asked.timeout });
+                late.push((request.conn, *id, Late::Cancel));
+            }
+        }
+        for (_, id, _) in late.iter().filter(|(.., what)| *what == Late::Forget) {
+            if let Some(mut request) = self.open.remove(id) {
                 let after = request.asked.timeout;
-                let error = UpstreamError::Timeout { after };
+                let error = request.cut.take().unwrap_or(UpstreamError::Timeout { after });
                 end(request, Some(error), &Charge::default(), prices);
-                Some((conn, id))
-            })
-            .collect()
+            }
+        }
+        late
     }
 
     fn head(&mut self, id: RequestId, status: u16, headers: &[(String, bytes::Bytes)]) -> Left {
-        let Some(request) = self.open.get_mut(&id) else { return Left::Nothing };
+        let request = self.open.get_mut(&id).filter(|request| request.cut.is_none());
+        let Some(request) = request else { return Left::Nothing };
         let Some(sender) = request.head.take() else { return Left::Nothing };
         let (feed, parts) = answer_channel(WINDOW_LEN);
         let cancels = self.cancels.clone();
@@ -227,33 +251,28 @@ impl Requests {
         if let Some(expected) = &mut request.expected {
             expected.part(&bytes);
         }
-        let refused = match (&request.feed, bytes.is_empty()) {
-            (_, true) => false,
-            (Some(feed), false) => feed.push(bytes).is_err(),
+        let unread = match &request.feed {
+            _ if bytes.is_empty() || request.cut.is_some() => None,
+            Some(feed) => feed.push(bytes).err(),
             // A part before the head: the proxy is wrong.
-            (None, false) => true,
+            None => Some(PushRefused::Full),
         };
         if let Some(charge) = charge {
             if let Some(mut request) = self.open.remove(&id) {
-                match self.settle(&mut request) {
-                    Ok(receipt_id) => {
-                        request.receipt_id = receipt_id;
-                        end(request, None, &charge, prices);
-                    }
-                    Err(error) => end(request, Some(error), &charge, prices),
-                }
+                let settled = self.settle(&mut request);
+                let error = request.cut.take().or(settled.as_ref().err().cloned());
+                request.receipt_id = settled.unwrap_or_default();
+                end(request, error, &charge, prices);
             }
             return Left::Nothing;
         }
-        if refused {
-            if let Some(request) = self.open.remove(&id) {
-                let reason = "the answer was not read fast enough".to_owned();
-                let error = UpstreamError::WorkerLost { reason };
-                end(request, Some(error), &Charge::default(), prices);
-            }
-            return Left::Cancel;
-        }
-        left
+        let reason = match unread {
+            None => return left,
+            Some(PushRefused::Full) => "the answer was not read fast enough",
+            Some(PushRefused::Gone) => "nobody reads the answer",
+        };
+        request.cut = Some(UpstreamError::WorkerLost { reason: reason.to_owned() });
+        Left::Cancel
     }
 }
 

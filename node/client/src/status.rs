@@ -42,6 +42,7 @@ pub(crate) fn sections(state: &State) -> Vec<(String, String)> {
             json!({
                 "requests_sent": state.counts.asked,
                 "requests_running": state.requests.len(),
+                "ends_of_unknown_requests": state.counts.unasked,
                 "connections_ended_by_us": state.counts.faults,
                 "receipts_kept": state.receipts.len(),
                 "reports_kept": state.receipts.reports(),

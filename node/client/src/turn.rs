@@ -23,7 +23,7 @@ use crate::funds::Desk;
 use crate::offers;
 use crate::proof::{AnswerSender, ShownProxy, Unvouched};
 use crate::receipt_store::ReceiptStore;
-use crate::requests::{Left, Requests};
+use crate::requests::{Late, Left, Requests};
 use crate::vet::Vetted;
 
 /// How old the list of models may be before the proxies are asked again.
@@ -89,6 +89,8 @@ pub(crate) struct State {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) asked: u64,
+    /// Ends of requests that were not open.
+    pub(crate) unasked: u64,
     pub(crate) faults: u64,
 }
 
@@ -225,8 +227,15 @@ impl State {
 
     /// Time went by.
     pub(crate) fn tick(&mut self, now_ms: u64, after: &mut After) {
-        for (conn, id) in self.requests.expire(now_ms, &self.prices) {
-            self.cancel(conn, id);
+        for (conn, id, late) in self.requests.expire(now_ms, &self.prices) {
+            match late {
+                Late::Cancel => self.cancel(conn, id),
+                Late::Forget => {
+                    if let Some(proxy) = self.proxies.get_mut(&conn) {
+                        proxy.session.forget(id);
+                    }
+                }
+            }
         }
         let conns: Vec<ConnId> = self.proxies.keys().copied().collect();
         for conn in conns {
@@ -306,6 +315,7 @@ impl State {
         self.journal(&turn.records, after);
         match turn.incoming {
             None | Some(Incoming::Booked(..)) => {}
+            Some(Incoming::Unasked(_)) => self.counts.unasked += 1,
             Some(Incoming::Receipt(id, passed)) => self.requests.receipt(conn, id, &passed),
             Some(Incoming::Leaving) => {
                 tracing::info!(?conn, "the proxy ends soon");

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::demands::{Demands, Judged, Objection, kind, refusal};
 use crate::network::Shared;
-use crate::turn::{Proxy, State};
+use crate::turn::State;
 
 /// How old a list of workers may be.
 const LIST_LIFE_MS: u64 = 1_000;
@@ -361,16 +361,16 @@ impl State {
         chosen: Option<&Chosen>,
         request: RequestId,
         now_ms: u64,
-    ) -> Option<(ConnId, &Proxy, Option<Vec<u8>>)> {
+    ) -> Option<(ConnId, Option<Vec<u8>>)> {
         let Some(chosen) = chosen else {
-            return self.ready_proxy(model, now_ms).map(|(conn, proxy)| (conn, proxy, None));
+            return self.ready_proxy(model, now_ms).map(|(conn, _)| (conn, None));
         };
         let proxy = self.proxies.get(&chosen.conn)?;
         if !proxy.session.carries_receipts() || !proxy.takes(now_ms) {
             return None;
         }
         let named = proxy.session.name_workers(request, &chosen.workers)?;
-        Some((chosen.conn, proxy, Some(named)))
+        Some((chosen.conn, Some(named)))
     }
 
     /// Where verdicts of this connection are kept, as long as it is there.

@@ -45,7 +45,7 @@ mod vault;
 mod verify_page;
 
 pub use answer::{
-    AnswerFeed, AnswerHead, AnswerParts, FinalRecord, InferenceStream, answer_channel,
+    AnswerFeed, AnswerHead, AnswerParts, FinalRecord, InferenceStream, PushRefused, answer_channel,
 };
 pub use config::GatewayConfig;
 pub use idempotency::IdempotencyConfig;

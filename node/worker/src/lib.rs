@@ -7,6 +7,7 @@ mod admin;
 mod backend;
 mod config;
 mod funds;
+mod meter;
 mod model;
 mod node;
 mod notary;

@@ -2,18 +2,16 @@
 
 use bytes::{Buf as _, Bytes};
 use cocoon_host::clock;
-use cocoon_openai::UsageCounter;
-use cocoon_openai::usage::BodyForm;
 use cocoon_proof::ReceiptEnd;
 use cocoon_role_worker::{AnswerSeal, AnswerWriter, Reject, Run};
-use cocoon_units::{Tokens, Usage};
+use cocoon_units::Tokens;
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use memchr::memmem;
 use std::time::Duration;
 
 use crate::backend::{Backend, BackendFault};
+use crate::meter::Meter;
 use crate::notary::Record;
 
 /// Bytes of the body that are put into one message when they are there at once.
@@ -238,33 +236,5 @@ fn reject(fault: &BackendFault) -> Reject {
     match fault {
         BackendFault::Timeout(_) => Reject::timeout(),
         _ => Reject::backend(&fault.to_string()),
-    }
-}
-
-/// Counts what the model server made.
-#[derive(Debug, Default)]
-struct Meter {
-    counter: UsageCounter,
-    events: u64,
-}
-
-impl Meter {
-    fn push(&mut self, bytes: &[u8]) {
-        self.counter.push(bytes);
-        if self.counter.form() == BodyForm::Events {
-            self.events += memmem::find_iter(bytes, b"\"content\":").count() as u64;
-        }
-    }
-
-    /// What the model server reported.
-    fn usage(&self) -> Usage {
-        self.counter.usage().unwrap_or_default()
-    }
-
-    /// What it reported, or, when it was stopped before it could, one token for each event with
-    /// content that had come: servers send one event for one token or more, so this never claims
-    /// too much.
-    fn usage_so_far(&self) -> Usage {
-        self.counter.usage().unwrap_or(Usage { completion: self.events, ..Usage::default() })
     }
 }

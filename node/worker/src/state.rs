@@ -24,6 +24,9 @@ use crate::query::{self, Ended, Sink};
 /// Pause before a message is tried again on a connection that does not keep up.
 const STUCK_PAUSE: Duration = Duration::from_millis(5);
 
+/// Reports for clients that are made at once.
+const REPORTS_MAX: usize = 64;
+
 /// One connection to a proxy.
 struct Proxy {
     session: ProxySession,
@@ -106,6 +109,8 @@ pub(crate) struct State {
     /// As many as may run or still be telling a proxy their end, which a proxy that reads nothing
     /// can hold up: twice as many.
     tasks: Arc<Semaphore>,
+    /// As many as reports may be made at once.
+    reports: Arc<Semaphore>,
     backend: Backend,
     tell: UnboundedSender<Told>,
     model_change: ModelChange,
@@ -146,6 +151,7 @@ impl State {
             running: HashMap::new(),
             places: Arc::new(Semaphore::new(queries_max)),
             tasks: Arc::new(Semaphore::new(2 * queries_max)),
+            reports: Arc::new(Semaphore::new(REPORTS_MAX)),
             backend,
             tell,
             model_change,
@@ -438,9 +444,15 @@ impl State {
     }
 
     fn make_report(&self, conn: ConnId, query: i64, nonce: [u8; 32], reads: Extensions) {
+        let Ok(place) = Arc::clone(&self.reports).try_acquire_owned() else {
+            let message = "too many reports are being made: ask again later".to_owned();
+            self.send(conn, vec![Command::AnswerError { id: query, code: 603, message }]);
+            return;
+        };
         let (notary, model) = (Arc::clone(&self.notary), self.identity.model.clone());
         let tell = self.tell.clone();
         tokio::spawn(async move {
+            let _place = place;
             let report = notary.report(model, nonce, reads).await;
             // The loop may have ended first.
             let _ = tell.send(Told::Reported(Reported { conn, query, report }));

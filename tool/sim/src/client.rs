@@ -145,9 +145,12 @@ impl World {
         let Some(client) = self.clients.get_mut(usize::from(c)) else { return };
         let Some(session) = client.sessions.get_mut(&id) else { return };
         let turn = session.message(&mut client.books.channels, data);
-        if again && turn.as_ref().is_ok_and(|turn| turn.incoming.is_some()) {
-            // The second time its records are forgotten.
-            let _ = session.message(&mut client.books.channels, data);
+        if again
+            && let Ok(Turn { incoming: Some(Incoming::Answer(_, event)), .. }) = &turn
+            && let (Some(charge), Some(proxy)) = (event.charge(), session.proxy())
+        {
+            // The second time its record is forgotten.
+            let _ = client.books.channels.finished(proxy, charge.used.total);
         }
         self.client_turned(c, id, turn);
     }
@@ -176,6 +179,12 @@ impl World {
                 }
             }
             Some(Incoming::Ready) => self.note(node, "ready", id, 0),
+            Some(Incoming::Unasked(request)) => {
+                if self.honest_answers(node) && self.truth.ended_asks.contains_key(&request) {
+                    let text = format!("{node}: a second end of a request");
+                    self.fail("an answer after its end", text);
+                }
+            }
             Some(Incoming::Booked(request, _)) => self.client_booked(c, request),
             // No proxy of the simulator drains.
             Some(Incoming::Leaving) => {}
@@ -187,7 +196,7 @@ impl World {
     /// The statement about a request follows the end of its answer.
     fn client_booked(&mut self, c: u8, request: RequestId) {
         let node = NodeId::Client(c);
-        let honest = !self.plan.lies(node) && !self.truth.liar_answers(&self.plan);
+        let honest = self.honest_answers(node);
         let Some(client) = self.clients.get(usize::from(c)) else { return };
         if honest && client.open.contains_key(&request) {
             self.fail("a statement before the end it is about", format!("{node}, {request}"));
@@ -228,7 +237,7 @@ impl World {
         let odd = self.plan.liar == Some((node, Lie::ClientOdd)) && !self.quiet;
         let odd = if odd { self.chance.index(6) } else { 0 };
         let Some(client) = self.clients.get_mut(usize::from(ask.client)) else { return };
-        let Some(session) = client.sessions.get(&id) else { return };
+        let Some(session) = client.sessions.get_mut(&id) else { return };
         let request = match client.open.keys().next() {
             Some(repeated) if odd == 1 => *repeated,
             _ => request,
@@ -297,9 +306,14 @@ impl World {
         }
     }
 
+    /// Whether all who have a part in this client's answers are honest.
+    fn honest_answers(&self, node: NodeId) -> bool {
+        !self.plan.lies(node) && !self.truth.liar_answers(&self.plan)
+    }
+
     fn client_answer(&mut self, c: u8, id: u64, request: RequestId, event: AnswerEvent) {
         let node = NodeId::Client(c);
-        let honest = !self.plan.lies(node) && !self.truth.liar_answers(&self.plan);
+        let honest = self.honest_answers(node);
         let Some(client) = self.clients.get_mut(usize::from(c)) else { return };
         let Some(open) = client.open.get_mut(&request).filter(|open| open.link == id) else {
             if honest && self.truth.ended_asks.contains_key(&request) {

@@ -1,11 +1,12 @@
 //! Recorded proxies of both lines answer our client: every request ends exactly once, and what
 //! the session books is what the recorded proxy says it booked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use cocoon_role_client::{AnswerEvent, Incoming};
 use cocoon_units::{RequestId, Tokens};
+use cocoon_wire::client::FromProxy;
 use cocoon_wire::tcp::Packet;
 use cocoon_wire::tl;
 
@@ -36,10 +37,29 @@ struct Told {
     booked: Option<Tokens>,
 }
 
+/// The request whose last message this may be.
+fn request_of(message: &[u8]) -> Option<RequestId> {
+    match FromProxy::decode(message).unwrap() {
+        FromProxy::QueryAnswer(m) => Some(m.request_id),
+        FromProxy::QueryAnswerEx(m) => Some(m.request_id),
+        FromProxy::QueryAnswerPart(m) => Some(m.request_id),
+        FromProxy::QueryAnswerPartEx(m) => Some(m.request_id),
+        FromProxy::QueryAnswerError(m) => Some(m.request_id),
+        FromProxy::QueryAnswerErrorEx(m) => Some(m.request_id),
+        FromProxy::QueryAnswerPartError(m) => Some(m.request_id),
+        _ => None,
+    }
+}
+
 fn told(name: &str, version: i32) -> (Scene, BTreeMap<RequestId, Told>) {
     let mut scene = Scene::ready(version);
     let mut requests: BTreeMap<RequestId, Told> = BTreeMap::new();
-    for data in messages(name) {
+    let messages = messages(name);
+    let ids: BTreeSet<RequestId> = messages.iter().filter_map(|data| request_of(data)).collect();
+    for id in ids {
+        scene.ask(id, Tokens(1 << 20), 120_000);
+    }
+    for data in messages {
         match scene.message(data).unwrap().incoming {
             Some(Incoming::Answer(request, event)) => {
                 let told = requests.entry(request).or_default();

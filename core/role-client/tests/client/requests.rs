@@ -1,8 +1,8 @@
 //! Requests, answers of both dialects, payments for them (protocol notes, wire 3.4, 3.5, 8.2).
 
 use cocoon_channel::ChannelFault;
-use cocoon_role_client::{AnswerEvent, Ask, Charge, Fault, Incoming};
-use cocoon_units::{Coefficient, SecretBytes, Tokens};
+use cocoon_role_client::{AnswerEvent, Charge, Fault, Incoming};
+use cocoon_units::Tokens;
 use cocoon_wire::client::{self, TokensUsed};
 use cocoon_wire::proxy::ClientRequestPayment;
 use cocoon_wire::tl::{self, Blob, Extensions};
@@ -10,28 +10,10 @@ use cocoon_wire::{cocoon, http};
 
 use crate::scene::{NOW, REQUEST, Scene, signed};
 
-fn ask(scene: &Scene, timeout_ms: u64) -> Vec<u8> {
-    let body = SecretBytes::new(bytes::Bytes::from_static(b"{\"a\":1}"));
-    scene.session.ask(
-        &scene.identity,
-        &Ask {
-            request: REQUEST,
-            model: "qwen",
-            path: "/v1/chat/completions",
-            headers: &[("content-type", b"application/json")],
-            body: &body,
-            max_coefficient: Coefficient::ONE,
-            max_tokens: Tokens(u64::MAX),
-            timeout_ms,
-            debug: true,
-        },
-    )
-}
-
 #[test]
 fn a_request_is_written_for_its_version() {
     for version in 1..=4 {
-        let data = ask(&Scene::ready(version), 120_000);
+        let data = Scene::ready(version).ask(REQUEST, Tokens(u64::MAX), 120_000);
         let client::Message::RunQueryEx(run) = client::Message::decode(&data).unwrap() else {
             panic!("a query")
         };
@@ -93,7 +75,9 @@ const USED: TokensUsed = TokensUsed {
     total_tokens_used: 10,
 };
 
+/// What a message says of a request that is open.
 fn event(scene: &mut Scene, message: Vec<u8>) -> (AnswerEvent, usize) {
+    scene.ask(REQUEST, Tokens(100), 120_000);
     let turn = scene.message(message).unwrap();
     match turn.incoming {
         Some(Incoming::Answer(REQUEST, event)) => (event, turn.records.len()),
@@ -209,6 +193,42 @@ fn an_old_proxy_may_answer_a_new_client_in_its_own_dialect() {
         assert_eq!((refused.code, refused.message.as_str()), (651, "no workers"));
         charged(&charge);
     }
+}
+
+#[test]
+fn what_was_never_asked_or_costs_more_than_it_can_is_not_counted() {
+    let mut scene = Scene::ready(4);
+    let (_, contract, _) = scene.proxy();
+    let last = |total_tokens_used| {
+        let info = client::QueryFinalInfo {
+            tokens_used: TokensUsed { total_tokens_used, ..USED },
+            ..Default::default()
+        };
+        tl::encode(&client::QueryAnswerErrorEx {
+            request_id: REQUEST,
+            error_code: 653,
+            error: "cancelled".into(),
+            extensions: Extensions::NONE,
+            final_info: Some(info),
+        })
+    };
+    let mut own = |asks: bool, used| {
+        if asks {
+            scene.ask(REQUEST, Tokens(100), 120_000);
+        }
+        let incoming = scene.message(last(used)).unwrap().incoming;
+        let heard = matches!(incoming, Some(Incoming::Answer(..)));
+        (heard, scene.channels.channel(contract).unwrap().books.own())
+    };
+    assert_eq!(own(false, 10), (false, Tokens(0)), "never asked");
+    assert_eq!(own(true, 10), (true, Tokens(10)));
+    assert_eq!(own(false, 10), (false, Tokens(10)), "it has ended");
+    let (heard, counted) = own(true, i64::MAX);
+    assert!(heard && counted < Tokens(1_000), "{counted} with 100 tokens of answer");
+    scene.ask(REQUEST, Tokens(100), 120_000);
+    scene.session.forget(REQUEST);
+    let incoming = scene.message(last(10)).unwrap().incoming;
+    assert!(matches!(incoming, Some(Incoming::Unasked(REQUEST))));
 }
 
 #[test]

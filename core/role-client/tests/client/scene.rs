@@ -6,8 +6,10 @@ use cocoon_contract::address::{self, ProxyIdentity};
 use cocoon_contract::payment::{PaymentKind, SignedPayment};
 use cocoon_contract::pseudo::PseudoRoot;
 use cocoon_contract::state::ClientConst;
-use cocoon_role_client::{Fault, Identity, Incoming, ProxySession, Turn};
-use cocoon_units::{Address, Nanoton, PublicKey, RequestId, Secret, Tokens};
+use cocoon_role_client::{Ask, Fault, Identity, Incoming, ProxySession, Turn};
+use cocoon_units::{
+    Address, Coefficient, Nanoton, PublicKey, RequestId, Secret, SecretBytes, Tokens,
+};
 use cocoon_wire::client::{self, ProxyConnectionAuth, ProxyConnectionAuthShort};
 use cocoon_wire::proxy;
 use cocoon_wire::tl::{self, Extensions, Text};
@@ -97,6 +99,30 @@ impl Scene {
 
     pub(crate) fn answer(&mut self, data: &[u8]) -> Result<Turn, Fault> {
         self.session.answered(&self.identity, &mut self.channels, NOW, self.asked, data)
+    }
+
+    /// Writes a request.
+    pub(crate) fn ask(
+        &mut self,
+        request: RequestId,
+        max_tokens: Tokens,
+        timeout_ms: u64,
+    ) -> Vec<u8> {
+        let body = SecretBytes::new(Bytes::from_static(b"{\"a\":1}"));
+        self.session.ask(
+            &self.identity,
+            &Ask {
+                request,
+                model: "qwen",
+                path: "/v1/chat/completions",
+                headers: &[("content-type", b"application/json")],
+                body: &body,
+                max_coefficient: Coefficient::ONE,
+                max_tokens,
+                timeout_ms,
+                debug: true,
+            },
+        )
     }
 
     pub(crate) fn message(&mut self, data: Vec<u8>) -> Result<Turn, Fault> {

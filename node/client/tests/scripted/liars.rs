@@ -113,7 +113,7 @@ async fn let_in(network: &Network) {
 }
 
 /// A request that demands something of the worker, and grants this time.
-fn demanding(timeout: Duration) -> InferenceRequest {
+pub(crate) fn demanding(timeout: Duration) -> InferenceRequest {
     InferenceRequest {
         request_id: "r".to_owned(),
         endpoint: Endpoint::ChatCompletions,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod journal;
+mod last_word;
 mod liars;
 
 use std::net::SocketAddr;
