@@ -123,6 +123,19 @@ impl Draft {
         }
     }
 
+    /// Takes back what holds only by the statement, or by a report that is not about this peer: where
+    /// hardware or the binding of the key does not hold, these claims stand as that one does.
+    pub(crate) fn unbind(&mut self, kinds: &[ClaimKind]) {
+        let Some(Claim { finding, source, reason, .. }) = self.verdict.unbound().cloned() else {
+            return;
+        };
+        for kind in kinds {
+            if *self.verdict.finding(*kind) == Finding::Holds {
+                self.set(*kind, source, finding.clone(), reason.clone());
+            }
+        }
+    }
+
     pub(crate) fn measured(&mut self, measurement: Measurement) {
         self.verdict.measurement = Some(measurement);
     }

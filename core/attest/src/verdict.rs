@@ -218,6 +218,18 @@ impl Verdict {
         self.claims.iter().find(|claim| claim.kind == kind)
     }
 
+    /// Returns the claim that keeps the peer's own words from being a genuine TEE's: `hardware` or
+    /// `key_binding`, whichever does not hold. Until both hold, nobody verified the bytes of the
+    /// statement, and nothing in it may be shown as good.
+    #[must_use]
+    pub fn unbound(&self) -> Option<&Claim> {
+        let holds = |kind| *self.finding(kind) == Finding::Holds;
+        [ClaimKind::Hardware, ClaimKind::KeyBinding]
+            .into_iter()
+            .find(|kind| !holds(*kind))
+            .and_then(|kind| self.claim(kind))
+    }
+
     /// Says what to do with the peer.
     ///
     /// A claim that fails refuses the peer whether or not it is required: nobody has to

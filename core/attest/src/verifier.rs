@@ -161,6 +161,7 @@ fn tee(
     }
     binding::weights(evidence, policy, draft);
     gpu::judge(evidence, log.as_ref(), policy, now_s, known_gpus, draft);
+    draft.unbind(&[ClaimKind::Weights, ClaimKind::Gpu]);
     site::judge(evidence, policy, now_s, draft);
 }
 

@@ -7,8 +7,8 @@ use cocoon_attest::gpu::{self, GpuEvidence, GpuMode, GpuPolicy, SpdmReport};
 use cocoon_attest::snp::{SnpProduct, SnpReport, SnpTcb};
 use cocoon_attest::tdx::{EventLog, TdReport};
 use cocoon_attest::{
-    Collateral, CollateralNeed, Digest32, ExtensionKind, Outcome, PeerEvidence, Policy,
-    SnpCollateral, TdxCollateral, TrustRoots, Verifier, verify,
+    Binding, ClaimKind, Collateral, CollateralNeed, Digest32, ExtensionKind, Finding, Outcome,
+    PeerEvidence, Policy, SnpCollateral, TdxCollateral, TrustRoots, Verifier, verify,
 };
 use proptest::prelude::*;
 
@@ -26,6 +26,15 @@ fn quote() -> impl Strategy<Value = Vec<u8>> {
         bytes[..len].copy_from_slice(&start[..len]);
         bytes
     })
+}
+
+/// A quote that is well formed up to its signature.
+fn shaped_quote() -> Vec<u8> {
+    let mut quote = vec![0; 632];
+    quote[..8].copy_from_slice(&[4, 0, 2, 0, 0x81, 0, 0, 0]);
+    // SEPT_VE_DISABLE, which no policy may relax.
+    quote[48 + 120 + 3] = 0x10;
+    quote
 }
 
 fn spdm() -> impl Strategy<Value = Vec<u8>> {
@@ -130,6 +139,32 @@ proptest! {
         let mut verifier = Verifier::new(Policy::tee(), 4, 1000).unwrap();
         prop_assert_eq!(verifier.judge(&evidence, &Collateral::default(), NOW_MS), verdict);
         prop_assert_eq!(verifier.known(&evidence, NOW_MS), None);
+    }
+
+    #[test]
+    fn no_claim_holds_of_a_peer_whose_hardware_is_not_shown(
+        statement in statement(), event_log in prop::option::of(bytes(300)),
+        tdx_quote in prop_oneof![Just(shaped_quote()), quote()], has_roots in any::<bool>(),
+    ) {
+        let mut policy = Policy { models: vec![statement.model], ..Policy::tee() };
+        if !has_roots {
+            policy.roots = TrustRoots::default();
+        }
+        let is_shaped = tdx_quote == shaped_quote();
+        let evidence = PeerEvidence {
+            tdx_quote: Some(tdx_quote),
+            event_log,
+            binding: Binding::Channel(Box::new(statement)),
+            ..PeerEvidence::new([7; 32])
+        };
+        let verdict = verify(&evidence, &Collateral::default(), &policy, NOW_MS);
+        for claim in &verdict.claims {
+            prop_assert!(claim.finding != Finding::Holds, "{claim:?}");
+        }
+        if is_shaped && !has_roots {
+            let unknown = |kind| matches!(verdict.finding(kind), Finding::Unknown(_));
+            prop_assert!(unknown(ClaimKind::Hardware) && unknown(ClaimKind::Weights));
+        }
     }
 
     #[test]

@@ -138,9 +138,8 @@ fn reported(
     found: &mut Examination,
 ) {
     let source = "the worker's report";
-    let bound = verdict.finding(ClaimKind::KeyBinding) == &Finding::Holds
-        && verdict.finding(ClaimKind::Hardware) == &Finding::Holds;
-    if bound {
+    let unbound = verdict.unbound();
+    if unbound.is_none() {
         let reason = format!("the report vouches for key {}", report.keyset.receipt_key);
         found.say(subject, "receipt_key", Standing::Holds, source, reason);
     } else {
@@ -148,11 +147,14 @@ fn reported(
         found.say(subject, "receipt_key", Standing::Unknown, source, reason);
     }
     let same = report.root_contract == root.contract && report.network_id == root.network_id;
-    let (standing, reason) = if same {
-        (Standing::Holds, "the report names this network".to_owned())
-    } else {
-        let contract = report.root_contract;
-        (Standing::Fails, format!("the report is about the network of root contract {contract}"))
+    let (standing, reason) = match unbound {
+        _ if !same => {
+            let (contract, id) = (report.root_contract, report.network_id);
+            let reason = format!("the report is about network {id} of root contract {contract}");
+            (Standing::Fails, reason)
+        }
+        None => (Standing::Holds, "the report names this network".to_owned()),
+        Some(claim) => (standing(&claim.finding), claim.reason.clone()),
     };
     found.say(subject, "network", standing, source, reason);
 }
@@ -166,17 +168,20 @@ fn silent(subject: &str, verdict: Standing, reason: &str, found: &mut Examinatio
     }
 }
 
-fn line(subject: &str, claim: &Claim) -> ClaimLine {
-    let verdict = match &claim.finding {
+const fn standing(finding: &Finding) -> Standing {
+    match finding {
         Finding::Holds => Standing::Holds,
         Finding::Fails(_) => Standing::Fails,
         Finding::Unknown(_) => Standing::Unknown,
         Finding::NotClaimed => Standing::NotClaimed,
-    };
+    }
+}
+
+fn line(subject: &str, claim: &Claim) -> ClaimLine {
     ClaimLine {
         subject: subject.to_owned(),
         claim: kind_name(claim.kind).to_owned(),
-        verdict,
+        verdict: standing(&claim.finding),
         source: source_name(claim).to_owned(),
         age_ms: claim.age_ms,
         reason: claim.reason.clone(),

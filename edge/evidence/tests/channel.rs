@@ -51,6 +51,7 @@ fn booted(number: u64, lie: Option<Misbehave>, measure_gpu: bool) -> Worker {
         number,
         measure_gpu,
         gpu_nonce: Some(GPU_NONCE),
+        snp: lie.filter(|lie| lie.is_snp()).map(|_| SnpProduct::Genoa),
         lie,
         ..SimulatedPlatformForm::default()
     };
@@ -466,7 +467,7 @@ fn gpu_evidence_other_than_stated_or_withheld() {
 
 #[test]
 fn every_lie_of_the_platform_is_refused_over_the_channel_too() {
-    for lie in Misbehave::ALL.into_iter().filter(|lie| !lie.is_snp()) {
+    for lie in Misbehave::ALL {
         let lying = worker(1, Some(lie));
         // Boot-time lies about nonces are seen at boot; here the log vouches for the check.
         if lie == Misbehave::GpuOldNonce {
@@ -480,6 +481,42 @@ fn every_lie_of_the_platform_is_refused_over_the_channel_too() {
                     && matches!(fault, HandshakeFault::Malformed { .. })),
             "{lie:?}: {fault}"
         );
+    }
+}
+
+#[test]
+fn nothing_that_only_the_peer_says_holds_where_its_hardware_does_not() {
+    // A SEV-SNP report with the chip's signature that was launched as nobody may: `hardware` fails by
+    // that alone, and the rest is what the chip did sign.
+    const SIGNED: [ClaimKind; 6] = [
+        ClaimKind::Tcb,
+        ClaimKind::Image,
+        ClaimKind::DebugOff,
+        ClaimKind::KeyBinding,
+        ClaimKind::Freshness,
+        ClaimKind::Site,
+    ];
+    for lie in [None].into_iter().chain(Misbehave::ALL.map(Some)) {
+        let worker = worker(1, lie);
+        let policy = policy(&worker.platform);
+        let mut seen = None;
+        let (judged, _) = meet(&worker, &policy, (1, 1), |evidence| seen = Some(evidence.clone()));
+        let Some(evidence) = seen else { continue };
+        let unchecked = verify(&evidence, &Collateral::default(), &policy, NOW_MS);
+        assert_ne!(*unchecked.finding(ClaimKind::Hardware), Finding::Holds, "{lie:?}");
+        for verdict in [judged, unchecked] {
+            let Some(unbound) = verdict.unbound() else { continue };
+            for kind in [ClaimKind::Weights, ClaimKind::Gpu] {
+                assert_ne!(*verdict.finding(kind), Finding::Holds, "{lie:?} {kind:?}");
+            }
+            let is_launched_wrong =
+                matches!(lie, Some(Misbehave::SnpLowPrivilege | Misbehave::SnpMigration));
+            for claim in verdict.claims.iter().filter(|claim| claim.finding == Finding::Holds) {
+                let is_known = unbound.kind == ClaimKind::KeyBinding
+                    || (is_launched_wrong && SIGNED.contains(&claim.kind));
+                assert!(is_known, "{lie:?}: {claim:?}");
+            }
+        }
     }
 }
 

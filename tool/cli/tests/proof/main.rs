@@ -157,6 +157,19 @@ async fn every_lie_of_the_platform_is_named() {
         if !head.starts_with("http/1.1 400") || pair.posts() != 0 {
             wrong.push(format!("{lie:?}: {} posts, {head} {refusal}", pair.posts()));
         }
+        // Where nobody can tell whether the machine is a TEE, its own word for its model is none.
+        if verdict == "unknown" {
+            let (head, refusal) = pair.chat(CHAT, "x-cocoon-verdicts: worker.weights\r\n").await;
+            if !head.starts_with("http/1.1 400") || pair.posts() != 0 {
+                wrong.push(format!("{lie:?}, weights: {} posts, {head} {refusal}", pair.posts()));
+            }
+            for said in ["weights", "network"] {
+                let line = line(&found, "worker 1", said);
+                if line["verdict"] != "unknown" {
+                    wrong.push(format!("{lie:?}: {line}"));
+                }
+            }
+        }
         let (head, answer) = pair.chat(CHAT, "").await;
         assert!(head.starts_with("http/1.1 200"), "{head} {answer}");
         pair.end().await;
