@@ -151,12 +151,27 @@ pub struct Verdict {
 
 /// A name of a platform that its maker vouches for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "maker", content = "id")]
+#[serde(rename_all = "snake_case", tag = "maker", content = "id", try_from = "WrittenId")]
 pub enum PlatformId {
     /// Intel's platform provisioning id from the PCK certificate, hex.
     IntelPpid(String),
     /// AMD's chip id from the VCEK certificate, hex.
     AmdChip(String),
+}
+
+/// A platform's id as somebody wrote it: in capitals, perhaps, or no id at all.
+#[derive(Deserialize)]
+struct WrittenId {
+    maker: String,
+    id: String,
+}
+
+impl TryFrom<WrittenId> for PlatformId {
+    type Error = PolicyFault;
+
+    fn try_from(written: WrittenId) -> Result<Self, PolicyFault> {
+        format!("{}:{}", written.maker, written.id).parse()
+    }
 }
 
 impl PlatformId {

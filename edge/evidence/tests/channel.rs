@@ -414,6 +414,13 @@ fn endorsements_by_strangers_of_other_ids_and_garbage_tie_nothing() {
     }
     let revoked = Policy { revoked_platforms: vec![own], ..policy.clone() };
     assert!(matches!(refusal(&worker, &revoked), BadEvidence::Site { .. }));
+    // However the operator wrote its id.
+    let capitals = worker.platform.platform_id().hex().to_uppercase();
+    let text =
+        format!(r#"{{"revoked_platforms": [{{"maker": "intel_ppid", "id": "{capitals}"}}]}}"#);
+    let written: Policy = serde_json::from_str(&text).unwrap();
+    let revoked = Policy { revoked_platforms: written.revoked_platforms, ..policy.clone() };
+    assert!(matches!(refusal(&worker, &revoked), BadEvidence::Site { .. }));
     // Garbage, a part, more than all.
     for bytes in [vec![0xff; 100], signed[..50].to_vec(), [&signed[..], &[0]].concat(), Vec::new()]
     {
