@@ -343,6 +343,12 @@ fn policies_are_data() {
     policy.check().unwrap();
     assert!(policy.gpu.profiles[0].measurements.contains_key(&9));
     assert!(policy.image_hashes[0].to_string().starts_with("5c55c8f4"));
+    // Of SEV-SNP each generation has its own versions.
+    let text = "[snp.min_tcb]\ngenoa = { snp = 23, microcode = 84 }\nturin = { microcode = 72 }";
+    let versions = toml::from_str::<Policy>(text).unwrap().snp.unwrap().min_tcb;
+    assert_eq!(versions[&SnpProduct::Genoa].microcode, 84);
+    assert_eq!(versions[&SnpProduct::Turin].microcode, 72);
+    toml::from_str::<Policy>("[snp.min_tcb]\nmicrocode = 84").unwrap_err();
     // A misspelt rule must not be a rule that is silently absent.
     toml::from_str::<Policy>("[tdx]\ngrace_day = 1").unwrap_err();
     let contradiction = Policy { image_hashes: Vec::new(), ..policy };
@@ -364,4 +370,19 @@ fn fake_evidence_in_an_ordinary_build() {
     let verdict = verify(&fake, &Collateral::default(), &policy, NOW_MS);
     let refused = BadEvidence::PlatformRefused { platform: "the fake TEE" };
     assert_eq!(verdict.outcome(), Outcome::Refuse(refused));
+}
+
+#[test]
+fn platforms_are_the_same_however_their_ids_are_written() {
+    let written = r#"{"revoked_platforms": [{"maker": "intel_ppid", "id": "AB12Cd"}]}"#;
+    let policy: Policy = serde_json::from_str(written).unwrap();
+    assert_eq!(policy.revoked_platforms, ["intel_ppid:ab12cd".parse().unwrap()]);
+    let text = "[[platforms]]\nsite = \"s\"\nplatform = { maker = \"amd_chip\", id = \"AB\" }";
+    let policy: Policy = toml::from_str(text).unwrap();
+    assert_eq!(policy.platforms[0].platform, "amd_chip:ab".parse().unwrap());
+    for wrong in ["", "00", "a", "xy", &"11".repeat(65)] {
+        let written = written.replace("AB12Cd", wrong);
+        assert!(serde_json::from_str::<Policy>(&written).is_err(), "{wrong}");
+    }
+    assert!(serde_json::from_str::<Policy>(&written.replace("intel_ppid", "intel")).is_err());
 }

@@ -49,7 +49,14 @@ pub(crate) fn judge(
     draft.valid_until_s(genuine.valid_until_s);
     draft.judge(ClaimKind::Hardware, source, launched(&report, rules, product.name()));
     match tcb(&report, &genuine, rules) {
-        Ok(reason) => draft.holds_since(ClaimKind::Tcb, source, genuine.issued_s, reason),
+        Ok(Some(reason)) => draft.holds_since(ClaimKind::Tcb, source, genuine.issued_s, reason),
+        Ok(None) => {
+            let (name, found) = (product.name(), genuine.vcek.tcb);
+            let reason = format!(
+                "the policy names no smallest versions for {name} (snp.min_tcb); here are {found}"
+            );
+            draft.silent(ClaimKind::Tcb, Source::Policy, reason);
+        }
         Err(bad) => draft.fails(ClaimKind::Tcb, source, bad),
     }
     draft.judge(ClaimKind::DebugOff, source, debug_off(&report));
@@ -103,8 +110,13 @@ fn launched(report: &SnpReport, rules: &SnpPolicy, name: &str) -> Result<String,
     Ok(format!("a SEV-SNP guest on {name}, signed by its chip"))
 }
 
-/// Judges versions by the certificate; the report's own word never counts.
-fn tcb(report: &SnpReport, genuine: &Genuine, rules: &SnpPolicy) -> Result<String, BadEvidence> {
+/// Judges versions by the certificate; the report's own word never counts. Only the policy says which
+/// versions are patched; without its word there is nothing to compare with.
+fn tcb(
+    report: &SnpReport,
+    genuine: &Genuine,
+    rules: &SnpPolicy,
+) -> Result<Option<String>, BadEvidence> {
     let certified = genuine.vcek.tcb;
     let reported = report.tcb(genuine.vcek.product);
     let pairs = |left: SnpTcb, right: SnpTcb| left.components().into_iter().zip(right.components());
@@ -113,12 +125,16 @@ fn tcb(report: &SnpReport, genuine: &Genuine, rules: &SnpPolicy) -> Result<Strin
             return Err(BadEvidence::TcbInflated { component, report, certificate });
         }
     }
-    for ((component, found), (_, required)) in pairs(certified, rules.min_tcb) {
+    let smallest = rules.min_tcb.get(&genuine.vcek.product);
+    let Some(smallest) = smallest.filter(|smallest| **smallest != SnpTcb::default()) else {
+        return Ok(None);
+    };
+    for ((component, found), (_, required)) in pairs(certified, *smallest) {
         if found < required {
             return Err(BadEvidence::TooOld { component, found, required });
         }
     }
-    Ok("the chip's certificate names sufficient versions".to_owned())
+    Ok(Some("the chip's certificate names the versions that the policy asks for".to_owned()))
 }
 
 fn debug_off(report: &SnpReport) -> Result<String, BadEvidence> {

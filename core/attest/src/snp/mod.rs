@@ -5,6 +5,8 @@ mod judge;
 mod report;
 mod vcek;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest48;
@@ -58,8 +60,10 @@ pub struct SnpPolicy {
     pub products: Vec<SnpProduct>,
     /// Accepted launch measurements; an empty list means "not looked at".
     pub measurements: Vec<Digest48>,
-    /// Smallest versions, compared with the VCEK certificate.
-    pub min_tcb: SnpTcb,
+    /// Smallest versions of each generation, compared with the VCEK certificate. AMD signs no list
+    /// of patched versions as Intel does, so this is the only thing that says which ones are: of a
+    /// generation without an entry, or with one of zeros alone, the claim "TCB" is not claimed.
+    pub min_tcb: BTreeMap<SnpProduct, SnpTcb>,
     /// Highest accepted privilege level of the requester; 0 is the most privileged.
     pub max_vmpl: u32,
     /// Whether the guest may run with simultaneous multithreading.
@@ -73,7 +77,7 @@ impl Default for SnpPolicy {
         Self {
             products: vec![SnpProduct::Genoa, SnpProduct::Turin],
             measurements: Vec::new(),
-            min_tcb: SnpTcb::default(),
+            min_tcb: BTreeMap::new(),
             max_vmpl: 0,
             allow_smt: true,
             allow_migration: false,

@@ -3,6 +3,8 @@
 //! Object identifiers: AMD Versioned Chip Endorsement Key (VCEK) Certificate and KDS
 //! Interface Specification (57230), section 3.1.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use x509_parser::certificate::X509Certificate;
 
@@ -71,6 +73,17 @@ impl SnpTcb {
             ("the SNP firmware", self.snp),
             ("the microcode", self.microcode),
         ]
+    }
+}
+
+impl fmt::Display for SnpTcb {
+    /// Writes the components as a policy names them.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fmc, boot_loader, tee, snp, microcode } = self;
+        write!(
+            out,
+            "fmc {fmc}, boot_loader {boot_loader}, tee {tee}, snp {snp}, microcode {microcode}"
+        )
     }
 }
 

@@ -152,7 +152,12 @@ impl SimulatedPlatform {
         let honest = SimulatedPlatformForm { lie: None, boot_log: has_log, ..self.form.clone() };
         let listed = measure(&honest, event_log(&honest.image, None, None).register());
         Policy {
-            snp: Some(SnpPolicy { min_tcb: TCB, ..SnpPolicy::default() }),
+            snp: Some(SnpPolicy {
+                min_tcb: [SnpProduct::Milan, SnpProduct::Genoa, SnpProduct::Turin]
+                    .map(|product| (product, TCB))
+                    .into(),
+                ..SnpPolicy::default()
+            }),
             gpu: GpuPolicy { profiles: vec![profile()], ..GpuPolicy::default() },
             ..Policy::tee().with_roots(self.pki.roots()).with_images([listed.image_hash()])
         }

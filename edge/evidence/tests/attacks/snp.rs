@@ -1,7 +1,9 @@
 //! Attacks on SEV-SNP reports.
 
-use cocoon_attest::snp::{SnpPolicy, SnpProduct};
-use cocoon_attest::{BadEvidence, CannotCheck, ClaimKind, PeerEvidence, Policy, TrustRoots};
+use cocoon_attest::snp::{SnpPolicy, SnpProduct, SnpTcb};
+use cocoon_attest::{
+    BadEvidence, CannotCheck, ClaimKind, Finding, Outcome, PeerEvidence, Policy, TrustRoots,
+};
 use cocoon_evidence::sim::Misbehave;
 
 use super::stage::{accepted, evidence, fails, judge, judge_evidence, only, snp, unknown};
@@ -28,8 +30,36 @@ fn milan_is_refused_by_default() {
     let verdict = judge(&platform, &policy);
     assert!(matches!(fails(&verdict, ClaimKind::Hardware), BadEvidence::Product { .. }));
     let products = vec![SnpProduct::Milan];
-    let named = Policy { snp: Some(SnpPolicy { products, ..SnpPolicy::default() }), ..policy };
-    accepted(&judge(&platform, &named));
+    let rules = SnpPolicy { products, ..policy.snp.clone().unwrap() };
+    accepted(&judge(&platform, &Policy { snp: Some(rules), ..policy }));
+}
+
+#[test]
+fn without_smallest_versions_nothing_says_that_firmware_is_patched() {
+    for product in [SnpProduct::Genoa, SnpProduct::Turin] {
+        let platform = snp(product, None);
+        let policy = Policy::tee().with_roots(platform.policy().roots);
+        let verdict = judge(&platform, &policy);
+        let missing = BadEvidence::NotClaimed { claim: ClaimKind::Tcb };
+        assert_eq!(verdict.outcome(), Outcome::Refuse(missing), "{verdict:#?}");
+        let reason = &verdict.claim(ClaimKind::Tcb).unwrap().reason;
+        assert!(reason.contains("snp.min_tcb") && reason.contains("microcode 84"), "{reason}");
+        // Smallest versions of another generation, or zeros, say nothing of this one.
+        let others = [SnpProduct::Genoa, SnpProduct::Turin].into_iter().find(|it| *it != product);
+        let smallest = SnpTcb { snp: 23, microcode: 84, ..SnpTcb::default() };
+        let with = |product, smallest| {
+            let rules = SnpPolicy { min_tcb: [(product, smallest)].into(), ..SnpPolicy::default() };
+            judge(&platform, &Policy { snp: Some(rules), ..policy.clone() })
+        };
+        for (named, smallest) in [(others.unwrap(), smallest), (product, SnpTcb::default())] {
+            assert_eq!(*with(named, smallest).finding(ClaimKind::Tcb), Finding::NotClaimed);
+        }
+        accepted(&with(product, smallest));
+        // An inflated report is refused even where no versions are asked for.
+        let lying = snp(product, Some(Misbehave::SnpInflatedTcb));
+        let verdict = judge(&lying, &policy);
+        assert!(matches!(fails(&verdict, ClaimKind::Tcb), BadEvidence::TcbInflated { .. }));
+    }
 }
 
 #[test]
@@ -53,8 +83,9 @@ fn snp_migration_and_multithreading_policy() {
     let bad = fails(&verdict, ClaimKind::Hardware);
     assert!(bad.to_string().contains("migration"), "{bad}");
     let platform = snp(SnpProduct::Genoa, None);
-    let snp = Some(SnpPolicy { allow_smt: false, ..SnpPolicy::default() });
-    let verdict = judge(&platform, &Policy { snp, ..platform.policy() });
+    let policy = platform.policy();
+    let snp = Some(SnpPolicy { allow_smt: false, ..policy.snp.clone().unwrap() });
+    let verdict = judge(&platform, &Policy { snp, ..policy });
     let bad = fails(&verdict, ClaimKind::Hardware);
     assert!(bad.to_string().contains("multithreading"), "{bad}");
 }
