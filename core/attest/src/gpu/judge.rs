@@ -30,6 +30,8 @@ pub struct CheckedGpu {
     pub nonce: [u8; 32],
     /// Digest to extend into the event log as [`GPU_EVENT`].
     pub digest: Digest32,
+    /// Until when its certificates hold, Unix seconds.
+    pub valid_until_s: u64,
 }
 
 /// Judges the GPU evidence. `log` is the event log when its replay led to the register.
@@ -53,6 +55,7 @@ pub(crate) fn judge(
     let result =
         checked(gpu, evidence.gpu_nonce.as_ref(), policy, now_s, known).and_then(|checked| {
             let shown = belongs(evidence, &checked, stated, log, &policy.gpu)?;
+            draft.valid_until_s(checked.valid_until_s);
             Ok(format!("the GPU matches {}, and {shown}", checked.profile))
         });
     draft.judge(kind, source, result);
@@ -120,7 +123,7 @@ pub fn check(
     now_s: u64,
 ) -> Result<CheckedGpu, BadEvidence> {
     let report = SpdmReport::read(&gpu.report)?;
-    chain_and_signature(gpu, &report, rules, roots, now_s)?;
+    let valid_until_s = chain_and_signature(gpu, &report, rules, roots, now_s)?;
     let refused = |detail: &str| Err(BadEvidence::Gpu { detail: detail.to_owned() });
     if nonce.is_some_and(|nonce| *nonce != report.nonce) {
         return refused("its report was made for another nonce");
@@ -132,16 +135,18 @@ pub fn check(
         return refused("developer mode is on");
     }
     let profile = profile(&report, rules)?;
-    Ok(CheckedGpu { profile: profile.name.clone(), nonce: report.nonce, digest: gpu.digest() })
+    let (profile, nonce, digest) = (profile.name.clone(), report.nonce, gpu.digest());
+    Ok(CheckedGpu { profile, nonce, digest, valid_until_s })
 }
 
+/// Checks who signed; says until when the certificates hold, Unix seconds.
 fn chain_and_signature(
     gpu: &GpuEvidence,
     report: &SpdmReport,
     rules: &GpuPolicy,
     roots: &TrustRoots,
     now_s: u64,
-) -> Result<(), BadEvidence> {
+) -> Result<u64, BadEvidence> {
     let what = "the GPU certificate chain";
     let malformed = |detail| BadEvidence::Malformed { what, detail };
     if gpu.chain_pem.len() > CHAIN_LIMIT {
@@ -181,7 +186,8 @@ fn chain_and_signature(
         .map_err(|_| BadEvidence::Signature {
             what: "the GPU report",
             detail: "the device of this chain did not sign it".to_owned(),
-        })
+        })?;
+    Ok(chain.iter().map(chain::last_second).fold(u64::MAX, u64::min))
 }
 
 /// Checks that the certificate was issued to the firmware that made the report.

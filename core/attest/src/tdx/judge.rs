@@ -69,7 +69,10 @@ pub(crate) fn judge(
         ),
     );
     match tcb(claims, rules, now_s) {
-        Ok(reason) => draft.holds_since(ClaimKind::Tcb, source, claims.earliest_issue_date, reason),
+        Ok((reason, until_s)) => {
+            draft.holds_since(ClaimKind::Tcb, source, claims.earliest_issue_date, reason);
+            draft.valid_until_s(until_s);
+        }
         Err(bad) => draft.fails(ClaimKind::Tcb, source, bad),
     }
     binding::judge(evidence, &report.report_data, source, now_s, draft);
@@ -99,8 +102,8 @@ fn record(genuine: &Genuine, draft: &mut Draft) {
     draft.valid_until_s(genuine.valid_until_s);
 }
 
-/// Judges the level of patches.
-fn tcb(claims: &QuoteClaims, rules: &TdxPolicy, now_s: u64) -> Result<String, BadEvidence> {
+/// Judges the level of patches; says until when that holds, Unix seconds.
+fn tcb(claims: &QuoteClaims, rules: &TdxPolicy, now_s: u64) -> Result<(String, u64), BadEvidence> {
     let status = claims.tcb.status;
     let mut advisories = claims.tcb.advisory_ids.clone();
     if let Some(current) = &claims.platform.current_tcb_level {
@@ -122,7 +125,7 @@ fn tcb(claims: &QuoteClaims, rules: &TdxPolicy, now_s: u64) -> Result<String, Ba
     let refused =
         || BadEvidence::Tcb { status: status.to_string(), advisories: advisories.clone() };
     if status == TcbStatus::UpToDate {
-        return Ok("the platform is up to date".to_owned());
+        return Ok(("the platform is up to date".to_owned(), u64::MAX));
     }
     let listed = rules.tcb_statuses.iter().any(|known| *known == status.to_string());
     if !listed || status == TcbStatus::Revoked {
@@ -140,7 +143,8 @@ fn tcb(claims: &QuoteClaims, rules: &TdxPolicy, now_s: u64) -> Result<String, Ba
     if out_of_date && now_s > grace_end_s {
         return Err(refused());
     }
-    Ok(format!("the platform is {status}, which the policy tolerates"))
+    let until_s = if out_of_date { grace_end_s } else { u64::MAX };
+    Ok((format!("the platform is {status}, which the policy tolerates"), until_s))
 }
 
 fn debug_off(report: &TdReport, log: Option<&EventLog>) -> Result<String, BadEvidence> {

@@ -28,6 +28,16 @@ fn honest_gpu_passes() {
 }
 
 #[test]
+fn a_gpu_is_not_remembered_beyond_its_certificates() {
+    let platform = with_gpu(None);
+    let (gpu, policy) = (platform.gpu().unwrap(), platform.policy());
+    let at = |now_s| check(&gpu, None, &policy.gpu, &policy.roots, now_s);
+    let until_s = at(NOW_S).unwrap().valid_until_s;
+    at(until_s).unwrap();
+    assert!(matches!(at(until_s + 1), Err(BadEvidence::Certificate { .. })));
+}
+
+#[test]
 fn gpu_absent() {
     let verdict = strict(&with_gpu(Some(Misbehave::GpuAbsent)));
     let missing = BadEvidence::NotClaimed { claim: ClaimKind::Gpu };

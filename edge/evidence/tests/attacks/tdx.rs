@@ -3,7 +3,7 @@
 use cocoon_attest::tdx::TdxPolicy;
 use cocoon_attest::{
     BadEvidence, ClaimKind, Finding, Measurement, PeerEvidence, Policy, RegisteredPlatform,
-    TdMeasurement, TrustRoots,
+    TdMeasurement, TrustRoots, verify,
 };
 use cocoon_evidence::sim::{Misbehave, SimulatedPlatform, SimulatedPlatformForm};
 use cocoon_evidence::{EvidenceProvider as _, QuoteSubject};
@@ -145,7 +145,16 @@ fn tcb_out_of_date() {
             rules.grace_days = grace_days;
         })
     };
-    accepted(&judge(&platform, &tolerate(130)(platform.policy())));
+    let policy = tolerate(130)(platform.policy());
+    let verdict = judge(&platform, &policy);
+    accepted(&verdict);
+    // Nobody may go on with the verdict when the grace is over.
+    let collateral = platform.collateral(NOW_S).unwrap();
+    let at = |now_ms| verify(&evidence(&platform), &collateral, &policy, now_ms);
+    accepted(&at(verdict.valid_until_ms));
+    let late = at(verdict.valid_until_ms + 1000);
+    assert!(matches!(fails(&late, ClaimKind::Tcb), BadEvidence::Tcb { .. }));
+    only(&late, ClaimKind::Tcb);
     let verdict = judge(&platform, &tolerate(110)(platform.policy()));
     assert!(matches!(fails(&verdict, ClaimKind::Tcb), BadEvidence::Tcb { .. }));
 }
