@@ -84,7 +84,8 @@ pub fn boot_log(data: &[u8]) {
     let last = log.replay().into_iter().rev().find_map(|step| step.after);
     assert!(last.is_none_or(|last| registers.contains(&last)));
     for event in log.events() {
-        let text = event.text();
+        let (text, is_measured) = event.text();
+        assert!(!is_measured || event.covered().is_some(), "{text:?} is called measured");
         assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{text:?} is shown");
         let _ = (event.covered(), event.kind_name());
     }

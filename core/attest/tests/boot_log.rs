@@ -117,27 +117,52 @@ fn the_replay_is_that_of_the_registers_and_every_change_shows() {
 
 #[test]
 fn events_say_what_they_are_and_what_is_measured_of_it() {
-    let told: Vec<(String, bool)> =
-        log().events().iter().map(|event| (event.text(), event.covered().is_some())).collect();
+    let told: Vec<(String, bool)> = log().events().iter().map(BootEvent::text).collect();
     let expected = [
         ("SecureBoot (1 bytes)", true),
-        ("BootOrder (2 bytes)", true),
+        // The digest is over the value alone, not the name.
+        ("BootOrder (2 bytes)", false),
         ("separator", true),
         ("40 bytes", false),
         ("firmware", true),
         ("nothing", true),
-        ("grub_cmd: linux /vmlinuz ro", true),
+        // Without the loader's word, which no digest covers.
+        ("linux /vmlinuz ro", true),
         ("ro quiet", true),
         ("/initrd", false),
-        ("grub_cmd: if a  b ", true),
+        ("if a  b ", true),
     ];
-    assert_eq!(told, expected.map(|(text, covered)| (text.to_owned(), covered)));
+    assert_eq!(told, expected.map(|(text, measured)| (text.to_owned(), measured)));
     let log = log();
     let order = &log.events()[1];
     assert_eq!(order.covered(), Some(&[3, 0][..]), "the value alone, not the name");
     assert_eq!(order.kind_name(), Some("EV_EFI_VARIABLE_BOOT"));
     let command = &log.events()[6];
     assert_eq!(command.covered(), Some(&b"linux /vmlinuz ro"[..]));
+}
+
+#[test]
+fn what_no_digest_covers_is_not_called_measured() {
+    let said = |kind, measured: &[u8], data: &[u8]| {
+        event(BootRegister::Rtmr2, kind, measured, data).text()
+    };
+    let line: &[u8] = b"root=/dev/sda1 init=/bin/sh";
+    let told = |text: &str, measured| (text.to_owned(), measured);
+    // A command line under the name of a separator; what the profile defines is one.
+    assert_eq!(said(SEPARATOR, line, line), told("root=/dev/sda1 init=/bin/sh", true));
+    assert_eq!(said(SEPARATOR, line, &[0; 4]), told("separator", false));
+    for data in [[0; 4], [0xff; 4], [1, 0, 0, 0]] {
+        assert_eq!(said(SEPARATOR, &data, &data), told("separator", true));
+    }
+    assert_eq!(said(SEPARATOR, &[2; 4], &[2; 4]), told("4 bytes", true));
+    // Words put before a command, and before none.
+    let harmless = [b"kernel_cmdline ro quiet: ", line].concat();
+    assert_eq!(said(IPL, line, &harmless), told("root=/dev/sda1 init=/bin/sh", true));
+    assert_eq!(said(IPL, b"", b"secure boot is on: "), told("0 bytes", true));
+    // A variable under another name.
+    let renamed = variable("SecureBoot", &[1]);
+    assert_eq!(said(VARIABLE, &[1], &renamed), told("SecureBoot (1 bytes)", false));
+    assert_eq!(said(VARIABLE, b"", &variable("dbx", b"")), told("dbx (0 bytes)", false));
 }
 
 #[test]

@@ -18,12 +18,13 @@ pub struct EventLine {
     /// The register that it went into: `RTMR0` to `RTMR3`, or `MRTD` for what is only told; `PCR0` to
     /// `PCR23` where a vTPM shows its registers without their events.
     pub register: String,
-    /// Its type in the words of the firmware profile; `event` in the running system's own log,
-    /// `register` where only the value is shown.
+    /// Its type in the words of the firmware profile, which is the log's word in any case, since no
+    /// digest covers it; `event` in the running system's own log, `register` where only the value is
+    /// shown.
     pub kind: String,
     /// What it says, in printable characters.
     pub text: String,
-    /// Whether the digest covers what it says. Otherwise the digest is about something else, such as
+    /// Whether the digest covers all of `text`. Otherwise the digest is about something else, such as
     /// a file, and the text is only the log's word; or the register is the word of a paravisor that
     /// the policy does not list.
     pub is_measured: bool,
@@ -138,17 +139,18 @@ fn examine_vtpm(
 }
 
 fn boot_lines(subject: &str, log: &BootLog) -> Vec<EventLine> {
-    let line = |step: cocoon_attest::tdx::BootStep<'_>| EventLine {
-        subject: subject.to_owned(),
-        register: step.event.register.name().to_owned(),
-        kind: step
-            .event
-            .kind_name()
-            .map_or_else(|| format!("{:#010x}", step.event.kind), str::to_owned),
-        text: step.event.text(),
-        is_measured: step.after.is_some() && step.event.covered().is_some(),
-        digest: step.event.digest.to_string(),
-        register_after: step.after.map(|register| register.to_string()),
+    let line = |step: cocoon_attest::tdx::BootStep<'_>| {
+        let kind = step.event.kind_name().map(str::to_owned);
+        let (text, is_covered) = step.event.text();
+        EventLine {
+            subject: subject.to_owned(),
+            register: step.event.register.name().to_owned(),
+            kind: kind.unwrap_or_else(|| format!("{:#010x}", step.event.kind)),
+            text,
+            is_measured: step.after.is_some() && is_covered,
+            digest: step.event.digest.to_string(),
+            register_after: step.after.map(|register| register.to_string()),
+        }
     };
     log.replay().into_iter().map(line).collect()
 }

@@ -4,8 +4,9 @@
 //! platform CC event log, and 38.4.2 for the registers of TDX; ACPI 6.5, 5.2.34; TCG, PC Client
 //! Platform Firmware Profile 1.06, chapter 10 (events, crypto-agile format, `TCG_EfiSpecIDEvent`).
 //!
-//! The log itself is nobody's word: only the digests that lead to the registers of a quote are. An
-//! event's kind and text count where its digest covers them ([`BootEvent::covered`]).
+//! The log itself is nobody's word: only the digests that lead to the registers of a quote are. Of an
+//! event nothing counts but what its digest covers ([`BootEvent::covered`], [`BootEvent::text`]); its
+//! kind never does, since no digest covers that.
 
 use crate::codec::{Malformed, Reader};
 use crate::digest::Digest48;
@@ -29,6 +30,8 @@ const TEXT_LIMIT: usize = 160;
 
 const NO_ACTION: u32 = 3;
 const SEPARATOR: u32 = 4;
+/// What a separator may say: all is well (two forms), or the boot failed before it (PFP, 10.4.1).
+const SEPARATORS: [&[u8]; 3] = [&[0; 4], &[0xff; 4], &[1, 0, 0, 0]];
 const VARIABLES: [u32; 4] = [0x8000_0001, 0x8000_0002, 0x8000_000c, 0x8000_00e0];
 
 /// The register that an event went into, by the index of the UEFI specification.
@@ -166,22 +169,33 @@ impl BootEvent {
         parts.into_iter().flatten().find(|part| Digest48::sha384(&[part]) == self.digest)
     }
 
-    /// Returns what the event says, in printable characters: a variable's name, a text, or how long
-    /// it is.
+    /// Returns what the event says, in printable characters (a variable's name, a text, or how long it
+    /// is), and whether its digest covers all of that. A command is shown without the uncovered word
+    /// before it; a variable of which only the value is covered by its name, which is then only told.
     #[must_use]
-    pub fn text(&self) -> String {
-        if self.kind == SEPARATOR {
-            return "separator".to_owned();
+    pub fn text(&self) -> (String, bool) {
+        let covered = self.covered();
+        if self.kind == SEPARATOR && SEPARATORS.contains(&self.data.as_slice()) {
+            return ("separator".to_owned(), covered == Some(&self.data));
         }
+        let is_whole = |part: &&[u8]| part.len() + 1 >= self.data.len();
         if let Some(variable) = Variable::read(self) {
-            return format!("{} ({} bytes)", variable.name, variable.value.len());
+            let text = format!("{} ({} bytes)", variable.name, variable.value.len());
+            return (text, covered == Some(&self.data));
         }
-        let text = self.data.strip_suffix(&[0]).unwrap_or(&self.data);
-        let wide = || wide_text(&self.data);
-        match plain_text(text).or_else(wide) {
-            Some(text) => cut(&text),
-            None => format!("{} bytes", self.data.len()),
+        match covered.filter(|part| !is_whole(part)) {
+            Some(command) => (shown(command), true),
+            None => (shown(&self.data), covered.is_some()),
         }
+    }
+}
+
+/// Bytes as a text, or how many there are.
+fn shown(data: &[u8]) -> String {
+    let text = data.strip_suffix(&[0]).unwrap_or(data);
+    match plain_text(text).or_else(|| wide_text(data)) {
+        Some(text) => cut(&text),
+        None => format!("{} bytes", data.len()),
     }
 }
 

@@ -126,7 +126,7 @@ fn every_event_is_shown_with_what_is_measured_of_it() {
             // A file's digest: what the log says beside it is only told.
             ("RTMR1", "32 bytes", false),
             ("RTMR1", "separator", true),
-            ("RTMR2", "kernel_cmdline: root=/dev/dm-0 image=worker", true),
+            ("RTMR2", "root=/dev/dm-0 image=worker", true),
         ]
     );
     assert!(shown.len() > 5 && shown[5..].iter().all(|(register, ..)| *register == "RTMR3"));
@@ -141,7 +141,7 @@ fn every_event_is_shown_with_what_is_measured_of_it() {
     }
     let text = String::from_utf8(saved.offline(&["--events"]).stdout).unwrap();
     assert!(text.contains("worker 1 measured"), "{text}");
-    assert!(text.contains("measured EV_IPL kernel_cmdline: root=/dev/dm-0"), "{text}");
+    assert!(text.contains("measured EV_IPL root=/dev/dm-0"), "{text}");
     assert!(text.contains("told     EV_EFI_BOOT_SERVICES_APPLICATION 32 bytes"), "{text}");
     assert!(!String::from_utf8(saved.offline(&[]).stdout).unwrap().contains("EV_IPL"));
 }
@@ -277,7 +277,7 @@ fn a_quote_and_the_kernels_file_are_enough() {
     let (text, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{text}{err}");
-    assert!(text.contains("kernel_cmdline: root=/dev/dm-0 image=worker"), "{text}");
+    assert!(text.contains("root=/dev/dm-0 image=worker"), "{text}");
     std::fs::write(saved.path("CCEL"), "no log").unwrap();
     let output = saved.cocoon(&ask);
     let err = String::from_utf8_lossy(&output.stderr);
