@@ -128,6 +128,8 @@ struct Kept {
 pub struct KeyManager {
     settings: KeySettings,
     registry: KeyRegistry,
+    /// The newest version of the registry that was ever believed, over restarts too.
+    newest_version: u32,
     keys: Vec<Kept>,
     peers: BTreeMap<ConnId, KeyPeer>,
     /// Number of the newest key that a peer has got.
@@ -142,7 +144,9 @@ type IsProxy = bool;
 type PeerName = (Option<[u8; 32]>, Option<[u8; 32]>);
 
 impl KeyManager {
-    /// Goes on from the journal's records.
+    /// Goes on from the journal's records. A registry older than one that was believed before the
+    /// restart is not believed: until [`KeyManager::registry_changed`] brings one as new, no image is
+    /// listed. Ask [`KeyManager::newest_version`] whether that is so.
     ///
     /// # Errors
     /// Never now; what cannot be read was refused by [`KeyRecord::decode`].
@@ -155,7 +159,8 @@ impl KeyManager {
     ) -> Result<Self, RecordFault> {
         let mut manager = Self {
             settings,
-            registry,
+            registry: KeyRegistry::default(),
+            newest_version: 0,
             keys: Vec::new(),
             peers: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -163,6 +168,8 @@ impl KeyManager {
             next_number: 1,
         };
         for record in history {
+            let (KeyRecord::Registry { version } | KeyRecord::Key { version, .. }) = &record;
+            manager.newest_version = manager.newest_version.max(*version);
             let KeyRecord::Key { private, since_s, until_s, version } = record else { continue };
             let number = manager.next_number;
             manager.next_number += 1;
@@ -174,6 +181,10 @@ impl KeyManager {
             manager.keys.push(Kept { private, line, version, number, ended: until_s <= now_s });
         }
         manager.forget(now_s);
+        if registry.version >= manager.newest_version {
+            manager.newest_version = registry.version;
+            manager.registry = registry;
+        }
         let keys = manager.keys.len();
         out.push(Act::Audit(AuditEntry { at_s: now_s, event: AuditEvent::Started { keys } }));
         Ok(manager)
@@ -190,7 +201,13 @@ impl KeyManager {
             until_s: kept.line.until_s,
             version: kept.version,
         });
-        [KeyRecord::Registry { version: self.registry.version }].into_iter().chain(keys).collect()
+        [KeyRecord::Registry { version: self.newest_version }].into_iter().chain(keys).collect()
+    }
+
+    /// The newest version of the registry that was ever believed.
+    #[must_use]
+    pub const fn newest_version(&self) -> u32 {
+        self.newest_version
     }
 
     /// The keys, without their private halves.
@@ -207,10 +224,19 @@ impl KeyManager {
         self.keys.push(Kept { private, line, version: 0, number, ended: false });
     }
 
-    /// The registry changed. Older versions are ignored.
-    pub fn registry_changed(&mut self, registry: KeyRegistry) {
-        if registry.version > self.registry.version {
-            self.registry = registry;
+    /// The registry changed. Older versions are ignored, those that were believed before the last
+    /// start included.
+    pub fn registry_changed(&mut self, registry: KeyRegistry, out: &mut Vec<Act>) {
+        let version = registry.version;
+        if version <= self.registry.version || version < self.newest_version {
+            return;
+        }
+        self.registry = registry;
+        if version > self.newest_version {
+            self.newest_version = version;
+            let number = self.next_number;
+            self.next_number += 1;
+            out.push(Act::Record { number, record: KeyRecord::Registry { version } });
         }
     }
 
@@ -241,7 +267,7 @@ impl KeyManager {
         let private = fresh.clone();
         let public = e2e::public_key(&private);
         let until_s = now_s.saturating_add(self.settings.life_s);
-        let (number, version) = (self.next_number, self.registry.version);
+        let (number, version) = (self.next_number, self.newest_version);
         self.next_number += 1;
         let record = KeyRecord::Key { private: private.clone(), since_s: now_s, until_s, version };
         let line = KeyLine { public, since_s: now_s, until_s, durable: false };

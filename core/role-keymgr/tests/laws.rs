@@ -39,10 +39,14 @@ impl Scene {
     }
 
     fn restarted(records: Vec<Vec<u8>>, now_s: u64) -> Self {
+        Self::started(records, registry(), now_s)
+    }
+
+    fn started(records: Vec<Vec<u8>>, registry: KeyRegistry, now_s: u64) -> Self {
         let mut out = Vec::new();
         let history = records.iter().map(|bytes| KeyRecord::decode(bytes).unwrap());
         let manager =
-            KeyManager::open(KeySettings::default(), registry(), history, now_s, &mut out).unwrap();
+            KeyManager::open(KeySettings::default(), registry, history, now_s, &mut out).unwrap();
         let mut scene = Self { manager, out, drawn: 0, records, audit: Vec::new() };
         scene.take(true);
         scene
@@ -106,10 +110,41 @@ fn keys_go_to_listed_images_of_their_role_alone() {
     assert_eq!(scene.ask(Some(ImageHash([9; 32])), &base, NOW_S), unknown("proxy"), "wrong image");
     assert_eq!(scene.ask(Some(PROXY), b"what", NOW_S), Err("601 unknown query magic".to_owned()));
     // An image that leaves the registry gets nothing more.
-    scene.manager.registry_changed(KeyRegistry { version: 2, ..KeyRegistry::default() });
+    let without = KeyRegistry { version: 2, ..KeyRegistry::default() };
+    scene.manager.registry_changed(without, &mut scene.out);
     assert_eq!(scene.proxy(NOW_S), unknown("proxy"));
-    scene.manager.registry_changed(registry());
+    scene.manager.registry_changed(registry(), &mut scene.out);
     assert_eq!(scene.proxy(NOW_S), unknown("proxy"), "an older registry does not come back");
+}
+
+#[test]
+fn an_older_registry_does_not_come_back_over_a_restart() {
+    let version = |version| KeyRegistry { version, ..registry() };
+    let unknown = Err("601 unknown proxy hash".to_owned());
+    // Known at the start, or learnt later: from the journal, or from a snapshot of it.
+    let mut learnt = Scene::started(Vec::new(), version(2), NOW_S);
+    learnt.manager.registry_changed(version(4), &mut learnt.out);
+    learnt.tick(NOW_S);
+    let known = Scene::started(Vec::new(), version(4), NOW_S);
+    let snapshot = known.manager.snapshot().iter().map(KeyRecord::encode).collect();
+    for records in [learnt.records, snapshot] {
+        let mut scene = Scene::started(records, version(3), NOW_S);
+        scene.tick(NOW_S);
+        assert_eq!(scene.manager.newest_version(), 4);
+        assert_eq!(scene.proxy(NOW_S), unknown);
+        scene.manager.registry_changed(version(3), &mut scene.out);
+        assert_eq!(scene.proxy(NOW_S), unknown);
+        // Nor over one more, and the newest is believed again.
+        let snapshot = scene.manager.snapshot().iter().map(KeyRecord::encode).collect();
+        let mut scene = Scene::started(snapshot, version(3), NOW_S);
+        assert_eq!(scene.proxy(NOW_S), unknown);
+        scene.manager.registry_changed(version(4), &mut scene.out);
+        assert_eq!(scene.proxy(NOW_S), Ok(1));
+    }
+    // Without the record, by the keys that were drawn under it.
+    let mut scene = Scene::started(Vec::new(), version(4), NOW_S);
+    scene.tick(NOW_S);
+    assert_eq!(Scene::started(scene.records, version(3), NOW_S).proxy(NOW_S), unknown);
 }
 
 #[test]

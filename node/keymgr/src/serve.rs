@@ -218,6 +218,11 @@ fn open_books(
     };
     let now_s = clock::now_ms() / 1000;
     let mut machine = KeyManager::open(settings, listed(root), history, now_s, out)?;
+    let newest = machine.newest_version();
+    if newest > root.version {
+        let version = root.version;
+        tracing::warn!(version, newest, "the registry is older than one believed before: no keys");
+    }
     let (books, disk) = opening.start(snapshot(&machine))?;
     if config.add_test_key {
         tracing::warn!("handing out the test key that everybody knows");
@@ -266,7 +271,7 @@ impl Node {
                 },
                 Ok(()) = self.root.changed() => {
                     let root = self.root.borrow_and_update().clone();
-                    self.machine.registry_changed(listed(&root));
+                    self.machine.registry_changed(listed(&root), &mut out);
                 }
                 _ = ticks.tick() => {
                     let fresh = Secret::new(clock::random());
