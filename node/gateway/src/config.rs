@@ -112,6 +112,8 @@ pub struct Limits {
     pub kept_answer_bytes: usize,
     /// Answers kept for repeated `Idempotency-Key`s.
     pub idempotent_answers: usize,
+    /// Those of one API key, so that no key pushes out the answers of others; 0 for no limit.
+    pub idempotent_answers_per_key: usize,
     /// How long such an answer is kept.
     pub idempotent_ms: u64,
     /// How long running requests may take to end after a shutdown was asked for.
@@ -180,6 +182,7 @@ impl Default for Limits {
             event_bytes: 16 * 1024 * 1024,
             kept_answer_bytes: 4 * 1024 * 1024,
             idempotent_answers: 1024,
+            idempotent_answers_per_key: 256,
             idempotent_ms: 24 * 3_600_000,
             drain_ms: 5_000,
         }

@@ -54,24 +54,16 @@ impl<U: Upstream> Gateway<U> {
             key.admit(&order.shape.model)?;
         }
         self.check_capability(endpoint, &order.request.model).await?;
-        let mut ticket = Ticket::take(self.metrics_shared(), key, endpoint, limits.requests)
+        let ticket = Ticket::take(self.metrics_shared(), key, endpoint, limits.requests)
             .ok_or_else(|| Box::new(Refusal::too_many_requests(limits.requests)))?;
         let timeout = order.request.timeout;
         let deadline = deadline(timeout);
         let shape = order.shape;
-        let stream = match self.start(order.request, claim_name, deadline).await {
-            Ok(stream) => stream,
-            Err(refusal) => {
-                ticket.refused();
-                return Err(refusal);
-            }
-        };
+        let (head, running) = self.start(ticket, order.request, claim_name, deadline).await?;
         let marks = Marks {
             id: context.id.as_str().trim_start_matches("req_").to_owned(),
             created_unix_s: context.began_unix_s as u64,
         };
-        let InferenceStream { head, parts } = stream;
-        let running = Running::new(ticket, parts);
         let mut reply = if shape.stream && head.status.is_success() {
             self.show_stream(&shape, marks, head, running, deadline).await?
         } else {
@@ -91,20 +83,34 @@ impl<U: Upstream> Gateway<U> {
     /// Runs a request, once however often it is sent with the same key.
     async fn start(
         &self,
+        ticket: Ticket,
         request: InferenceRequest,
         claim_name: Option<String>,
         deadline: Deadline,
-    ) -> Result<InferenceStream, Box<Refusal>> {
-        let Some(name) = claim_name else {
-            return Ok(run(self.upstream(), request, deadline).await.map_err(Refusal::from)?);
-        };
-        match self.idempotent().clone().claim(name, request.body.expose(), Instant::now())? {
-            Claim::Follow(follower) => Ok(follower.wait(deadline).await?),
-            Claim::Lead(leader) => {
+    ) -> Result<(AnswerHead, Running), Box<Refusal>> {
+        let claim =
+            |name| self.idempotent().clone().claim(name, request.body.expose(), Instant::now());
+        let (started, mut ticket) = match claim_name.map(claim).transpose() {
+            Ok(None) => {
+                (run(self.upstream(), request, deadline).await.map_err(Refusal::from), ticket)
+            }
+            Ok(Some(Claim::Follow(follower))) => {
+                (follower.wait(deadline).await, ticket.of_replay())
+            }
+            Ok(Some(Claim::Lead(leader))) => {
                 let upstream = self.upstream().clone();
                 // The task goes on when the user's connection breaks: the retry finds its answer.
                 let request = async move { run(&upstream, request, deadline).await };
-                Ok(leader.run(deadline, request).await?)
+                let InferenceStream { head, parts } = leader.run(ticket, deadline, request).await?;
+                return Ok((head, Running::new(None, parts)));
+            }
+            Err(error) => (Err(error.into()), ticket),
+        };
+        match started {
+            Ok(InferenceStream { head, parts }) => Ok((head, Running::new(Some(ticket), parts))),
+            Err(refusal) => {
+                ticket.refused();
+                Err(Box::new(refusal))
             }
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Ticket {
     began: Instant,
     first_byte: Option<Duration>,
     bytes: u64,
+    /// Somebody else's ticket pays for the answer.
+    is_replay: bool,
     settled: bool,
 }
 
@@ -43,8 +45,17 @@ impl Ticket {
             began: Instant::now(),
             first_byte: None,
             bytes: 0,
+            is_replay: false,
             settled: false,
         })
+    }
+
+    /// The ticket of one who gets an answer that another request runs or ran: that one pays.
+    pub(crate) fn of_replay(self) -> Ticket {
+        let mut ticket = self;
+        ticket.key = None;
+        ticket.is_replay = true;
+        ticket
     }
 
     /// Counts a part that goes to the user.
@@ -61,7 +72,9 @@ impl Ticket {
             key.spend(record.cost, record.usage.unwrap_or_default());
         }
         let outcome = if record.error.is_none() { Outcome::Success } else { Outcome::Failure };
-        self.metrics.spent(record);
+        if !self.is_replay {
+            self.metrics.spent(record);
+        }
         self.end(outcome);
     }
 
@@ -111,14 +124,15 @@ impl Drop for Ticket {
 /// A running request with its answer. Dropping it before the end cancels the request.
 #[derive(Debug)]
 pub(crate) struct Running {
-    ticket: Ticket,
+    /// Absent: another task runs the request and books it.
+    ticket: Option<Ticket>,
     parts: Option<AnswerParts>,
     /// Finds the tokens that the model server reports in the passing bytes.
     usage: UsageCounter,
 }
 
 impl Running {
-    pub(crate) fn new(ticket: Ticket, parts: AnswerParts) -> Running {
+    pub(crate) fn new(ticket: Option<Ticket>, parts: AnswerParts) -> Running {
         Running { ticket, parts: Some(parts), usage: UsageCounter::default() }
     }
 
@@ -129,12 +143,16 @@ impl Running {
         match &mut part {
             AnswerPart::Bytes(bytes) => {
                 self.usage.push(bytes);
-                self.ticket.part(bytes.len());
+                if let Some(ticket) = &mut self.ticket {
+                    ticket.part(bytes.len());
+                }
             }
             AnswerPart::End(record) => {
                 // The network tells what was charged, which is not what was counted.
                 record.usage = record.usage.or(self.usage.usage());
-                self.ticket.settle(record);
+                if let Some(ticket) = &mut self.ticket {
+                    ticket.settle(record);
+                }
                 self.parts = None;
             }
         }
@@ -148,17 +166,21 @@ impl Running {
 
     /// Ends the request on our side although the network would go on.
     pub(crate) fn give_up(&mut self) {
-        self.ticket.refused();
-        if let Some(parts) = self.parts.take() {
-            self.ticket.abandon(parts);
+        if let Some(ticket) = &mut self.ticket {
+            ticket.refused();
+        }
+        self.leave();
+    }
+
+    fn leave(&mut self) {
+        if let (Some(ticket), Some(parts)) = (&mut self.ticket, self.parts.take()) {
+            ticket.abandon(parts);
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(parts) = self.parts.take() {
-            self.ticket.abandon(parts);
-        }
+        self.leave();
     }
 }

@@ -277,7 +277,8 @@ async fn what_is_no_whole_file_leaves_nothing_on_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Running::start_with(|config| {
         in_folder(folder.path())(config);
-        config.limits.body_pause_ms = 200;
+        // Long enough for a busy machine to pass a MiB.
+        config.limits.body_pause_ms = 2000;
         if let Some(batches) = &mut config.batches {
             batches.file_bytes = 1 << 20;
         }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -128,6 +129,16 @@ async fn keys_outlive_the_gateway() {
     feed.finish(record());
     assert_eq!(client.answer().await.status, 200);
 
+    // The file of the unpaid one goes after its answer.
+    let deadline = tokio::time::Instant::now() + support::SOON;
+    let kept = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().file_name().to_string_lossy().starts_with("answer-")
+    };
+    while std::fs::read_dir(&config.folder).unwrap().map(kept).filter(|kept| *kept).count() > 4 {
+        assert!(tokio::time::Instant::now() < deadline, "the file of the unpaid request stays");
+        tokio::task::yield_now().await;
+    }
+
     // Nothing of the first gateway's memory is there, and it never shut down.
     let gateway = Running::start_with(with_folder).await;
     let again = gateway.send(&send("echo", "answered")).await;
@@ -187,6 +198,132 @@ async fn answers_too_long_to_keep_are_not_paid_twice_either() {
     assert_eq!(keyed(&gateway, &body).await.answer().await.status, 200);
     assert_eq!(keyed(&gateway, &body).await.answer().await.status, 409);
     assert_eq!(gateway.network.runs(), 1);
+}
+
+/// Users with an API key each, all limits at their defaults.
+struct Users {
+    file: PathBuf,
+    bearers: Vec<String>,
+    ids: Vec<String>,
+}
+
+impl Users {
+    fn new(folder: &Path, names: &[&str]) -> Users {
+        let file = folder.join("keys.json");
+        let create = |name: &&str| {
+            let made = KeyFile::open(&file).unwrap().create(name, KeyLimits::default(), 1).unwrap();
+            (format!("authorization: Bearer {}\r\n", made.0), made.1.id)
+        };
+        let (bearers, ids) = names.iter().map(create).unzip();
+        Users { bearers, ids, file }
+    }
+
+    fn are_required(&self, config: &mut GatewayConfig) {
+        config.require_keys = Some(true);
+        config.keys_file = Some(self.file.clone());
+    }
+
+    fn post(&self, user: usize, key: &str, model: &str) -> String {
+        let headers = format!("{}idempotency-key: {key}\r\n", self.bearers[user]);
+        post("/v1/chat/completions", &headers, &chat_body(model, ""))
+    }
+
+    /// Requests and nanoTON of a user; ends the gateway, which writes them down.
+    async fn used(&self, user: usize, mut gateway: Running) -> (u64, u64) {
+        gateway.stop();
+        (&mut gateway.done).await.unwrap();
+        let totals = KeyFile::usage(&self.file).unwrap()[&self.ids[user]];
+        (totals.requests, totals.cost_nanoton)
+    }
+
+    /// One figure of the gateway.
+    async fn metric(&self, gateway: &Running, name: &str) -> u64 {
+        let get = format!("GET /metrics HTTP/1.1\r\nhost: t\r\n{}\r\n", self.bearers[0]);
+        let text = gateway.send(&get).await.body;
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+}
+
+const COST: &str = "cocoon_gateway_cost_nanoton_total";
+
+#[tokio::test]
+async fn an_answer_is_paid_once_however_often_it_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = Users::new(folder.path(), &["team"]);
+    let gateway = Running::start_with(|config| users.are_required(config)).await;
+    for _ in 0..3 {
+        let shown = gateway.send(&users.post(0, "k", "echo")).await;
+        assert_eq!((shown.status, &*shown.headers["x-cocoon-cost-nanoton"]), (200, "1234"));
+    }
+    assert_eq!(gateway.network.runs(), 1);
+    assert_eq!(users.metric(&gateway, COST).await, 1234);
+    assert_eq!(users.used(0, gateway).await, (1, 1234));
+}
+
+#[tokio::test]
+async fn a_keyed_request_whose_user_left_is_paid_and_counts_as_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = Users::new(folder.path(), &["team"]);
+    let mut gateway = Running::start_with(|config| {
+        users.are_required(config);
+        config.limits.requests = 1;
+    })
+    .await;
+    let mut client = gateway.connect().await;
+    client.write(users.post(0, "k", "held").as_bytes()).await;
+    gateway.seen.fed.recv().await.unwrap();
+    drop(client);
+    for _ in 0..50 {
+        let other = gateway.send(&users.post(0, "other", "echo")).await;
+        assert_eq!(other.status, 429, "the one that runs takes the only place");
+    }
+    let feed = gateway.network.take_feed();
+    feed.push(Bytes::from_static(CHAT.as_bytes())).unwrap();
+    feed.finish(record());
+    let deadline = tokio::time::Instant::now() + support::SOON;
+    while users.metric(&gateway, COST).await != 1234 {
+        assert!(tokio::time::Instant::now() < deadline, "nobody pays");
+    }
+    assert_eq!(gateway.network.runs(), 1);
+    assert_eq!(users.used(0, gateway).await, (1, 1234));
+}
+
+#[tokio::test]
+async fn one_key_cannot_push_out_the_answers_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = Users::new(folder.path(), &["modest", "greedy"]);
+    for own in [2, 0] {
+        let mut gateway = Running::start_with(|config| {
+            users.are_required(config);
+            config.limits.idempotent_answers = 4;
+            config.limits.idempotent_answers_per_key = own;
+        })
+        .await;
+        assert_eq!(gateway.send(&users.post(0, "mine", "echo")).await.status, 200);
+        for key in ["1", "2", "3", "4", "5", "6"] {
+            assert_eq!(gateway.send(&users.post(1, key, "echo")).await.status, 200);
+        }
+        assert_eq!(gateway.send(&users.post(0, "mine", "echo")).await.status, 200);
+        assert_eq!(gateway.network.runs(), 7, "the modest one's answer is still there");
+        assert_eq!(gateway.send(&users.post(1, "6", "echo")).await.status, 200);
+        assert_eq!(gateway.network.runs(), 7, "and the greedy one's last");
+        assert_eq!(gateway.send(&users.post(1, "1", "echo")).await.status, 200);
+        assert_eq!(gateway.network.runs(), 8, "but not its first");
+        if own == 0 {
+            continue;
+        }
+        let mut clients = Vec::new();
+        for key in ["a", "b"] {
+            let mut client = gateway.connect().await;
+            client.write(users.post(1, key, "held").as_bytes()).await;
+            gateway.seen.fed.recv().await.unwrap();
+            clients.push(client);
+        }
+        let full = gateway.send(&users.post(1, "c", "echo")).await;
+        assert_eq!((full.status, full.body.contains("of this API key")), (429, true), "{full:?}");
+        assert_eq!(gateway.send(&users.post(0, "other", "echo")).await.status, 200);
+    }
 }
 
 #[tokio::test]

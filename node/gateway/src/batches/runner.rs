@@ -158,7 +158,7 @@ impl<U: Upstream> Gateway<U> {
                 return Err(Box::new(failure.into()));
             }
         };
-        let mut running = Running::new(ticket, stream.parts);
+        let mut running = Running::new(Some(ticket), stream.parts);
         let gathering = reply::gather(&mut running, limits.body_bytes);
         let too_long = || ApiError::new(500, "api_error", "The answer is too long to be kept.");
         let (body, record) = match tokio::time::timeout_at(deadline.0, gathering).await {

@@ -2,7 +2,8 @@
 
 use tokio::sync::watch;
 
-use super::{Parts, Progress, lock};
+use super::Progress;
+use super::parts::Reader;
 use crate::answer::{AnswerFeed, AnswerHead, FinalRecord, InferenceStream, answer_channel};
 use crate::failure::Refusal;
 use crate::infer::Deadline;
@@ -14,11 +15,11 @@ const WINDOW_BYTES: usize = 256 * 1024;
 /// Access to an answer that somebody else runs.
 pub(crate) struct Follower {
     progress: watch::Receiver<Progress>,
-    parts: Parts,
+    parts: Reader,
 }
 
 impl Follower {
-    pub(super) fn new(progress: watch::Receiver<Progress>, parts: Parts) -> Follower {
+    pub(super) fn new(progress: watch::Receiver<Progress>, parts: Reader) -> Follower {
         Follower { progress, parts }
     }
 
@@ -46,13 +47,11 @@ impl Follower {
 
     /// Hands the parts on until the end; ends when the reader leaves.
     async fn copy(mut self, feed: AnswerFeed) {
-        let mut given = 0;
         loop {
             let progress = self.progress.borrow_and_update().clone();
-            while given < progress.parts {
-                let part = lock(&self.parts).get(given).cloned().unwrap_or_default();
+            while let Some(part) = self.parts.next() {
                 if feed.push(part) == Ok(()) {
-                    given += 1;
+                    self.parts.taken();
                 } else if !feed.room().await {
                     return;
                 }

@@ -8,13 +8,14 @@
 
 mod follow;
 mod lead;
+mod parts;
+mod room;
 mod shelf;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use cocoon_openai::fault::INVALID_REQUEST;
 use cocoon_openai::{ApiError, Endpoint};
 use sha2::{Digest as _, Sha256};
@@ -25,8 +26,11 @@ use crate::config::GatewayConfig;
 use crate::upstream::UpstreamError;
 use crate::vault::VaultFault;
 
+use room::{Holding, KeptLimits, Lack, Whose};
+
 pub(crate) use follow::Follower;
 pub(crate) use lead::Leader;
+use parts::Parts;
 pub use shelf::IdempotencyConfig;
 use shelf::{Begun, Ended, Found, Shelf};
 
@@ -35,6 +39,9 @@ const MAX_KEY_BYTES: usize = 255;
 
 /// What all kept answers together may hold.
 const MAX_KEPT_BYTES: usize = 64 * 1024 * 1024;
+
+/// What those of one API key may hold.
+const MAX_KEPT_BYTES_PER_KEY: usize = 16 * 1024 * 1024;
 
 /// The full name of a request: who, where, and the user's key.
 pub(crate) fn name(scope: &str, endpoint: Endpoint, key: &str) -> Result<String, ApiError> {
@@ -45,9 +52,14 @@ pub(crate) fn name(scope: &str, endpoint: Endpoint, key: &str) -> Result<String,
     Ok(format!("{scope}\n{}\n{key}", endpoint.path()))
 }
 
+/// The API key of a full name; empty without keys.
+fn owner_of(name: &str) -> &str {
+    name.split('\n').next().unwrap_or_default()
+}
+
 /// Answers kept for requests that may be sent again.
 pub(crate) struct IdempotentAnswers {
-    entries_max: usize,
+    limits: KeptLimits,
     keep: Duration,
     answer_bytes_max: usize,
     /// Absent: a restart forgets everything.
@@ -69,11 +81,12 @@ struct Book {
     /// When an entry is to be forgotten; first come, first gone.
     order: VecDeque<(Instant, String, u64)>,
     serial: u64,
-    kept_bytes: usize,
 }
 
 struct Entry {
     serial: u64,
+    /// API key; empty without keys.
+    owner: String,
     body_sha256: [u8; 32],
     state: State,
     bytes: usize,
@@ -84,7 +97,7 @@ struct Entry {
 /// What is there for those who send a request again.
 enum State {
     /// The answer, as far as it has come.
-    Answer(watch::Receiver<Progress>, Parts),
+    Answer(watch::Receiver<Progress>, Arc<Parts>),
     /// Nothing but the knowledge that it ran.
     Spent(Spent),
 }
@@ -112,17 +125,11 @@ impl Spent {
     }
 }
 
-/// The parts of an answer so far, for the leader to add to and followers to read.
-type Parts = Arc<Mutex<Vec<Bytes>>>;
-
-fn lock(parts: &Parts) -> MutexGuard<'_, Vec<Bytes>> {
-    parts.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What is known of a running or ended request.
 #[derive(Debug, Clone, Default)]
 struct Progress {
     head: Option<Arc<AnswerHead>>,
+    /// How many parts came; changes with each, so that those who follow look for it.
     parts: usize,
     end: Option<Arc<FinalRecord>>,
     refused: Option<UpstreamError>,
@@ -150,9 +157,9 @@ impl IdempotentAnswers {
         let (shelf, found) =
             opened.map_or((None, Vec::new()), |(shelf, found)| (Some(shelf), found));
         let answers = IdempotentAnswers {
-            entries_max: limits.idempotent_answers,
+            limits: KeptLimits::of(config),
             keep: Duration::from_millis(limits.idempotent_ms),
-            answer_bytes_max: limits.kept_answer_bytes,
+            answer_bytes_max: limits.kept_answer_bytes.min(MAX_KEPT_BYTES_PER_KEY),
             shelf: shelf.map(Arc::new),
             book: Mutex::default(),
         };
@@ -161,7 +168,10 @@ impl IdempotentAnswers {
         for found in found {
             gone.extend(answers.book().restore(found, (now, now_unix_ms), answers.keep));
         }
-        gone.extend(answers.book().make_room(answers.entries_max));
+        let owners: BTreeSet<String> = answers.book().owners().collect();
+        for owner in owners {
+            gone.extend(answers.book().make_room(&answers.limits, &owner, 0).0);
+        }
         if let Some(shelf) = &answers.shelf {
             gone.iter().for_each(|file| shelf.remove(file));
         }
@@ -191,19 +201,21 @@ impl IdempotentAnswers {
             return match &entry.state {
                 State::Spent(spent) => Err(spent.refusal()),
                 State::Answer(progress, parts) => {
-                    Ok(Claim::Follow(Follower::new(progress.clone(), parts.clone())))
+                    Ok(Claim::Follow(Follower::new(progress.clone(), parts.reader())))
                 }
             };
         }
-        if self.entries_max == 0 {
+        if self.limits.all.entries == 0 {
             return Err(conflict(400, "This gateway keeps no answers: leave Idempotency-Key out."));
         }
-        let gone = book.make_room(self.entries_max - 1);
-        if book.entries.len() >= self.entries_max {
-            return Err(conflict(429, "Too many requests with Idempotency-Key are running."));
+        let (gone, crowded) = book.make_room(&self.limits, owner_of(&name), 1);
+        if let Some(whose) = crowded {
+            drop(book);
+            self.remove_files(gone);
+            return Err(whose.refusal());
         }
         let (sender, progress) = watch::channel(Progress::default());
-        let parts = Parts::default();
+        let parts = Arc::<Parts>::default();
         let file = Shelf::new_file();
         let state = State::Answer(progress, parts.clone());
         let serial = book.add(now + self.keep, name.clone(), (body_sha256, state, file.clone(), 0));
@@ -217,8 +229,7 @@ impl IdempotentAnswers {
     pub(crate) fn forget_old(&self, now: Instant) {
         let mut gone = Vec::new();
         let mut book = self.book();
-        while book.order.front().is_some_and(|(until, ..)| *until < now) {
-            let Some(file) = book.forget_first() else { break };
+        while let Some(file) = book.forget_first(|until, _| until < now) {
             gone.push(file);
         }
         drop(book);
@@ -233,7 +244,6 @@ impl IdempotentAnswers {
             book.entries.insert(name.to_owned(), entry);
             return;
         }
-        book.kept_bytes = book.kept_bytes.saturating_sub(entry.bytes);
         book.order.retain(|(_, _, other)| *other != serial);
         drop(book);
         self.remove_files(vec![entry.file]);
@@ -253,9 +263,8 @@ impl IdempotentAnswers {
         let mut book = self.book();
         if let Some(entry) = book.entries.get_mut(name).filter(|entry| entry.serial == serial) {
             entry.bytes = bytes;
-            book.kept_bytes = book.kept_bytes.saturating_add(bytes);
         }
-        let gone = book.make_room(self.entries_max);
+        let (gone, _) = book.make_room(&self.limits, owner_of(name), 0);
         drop(book);
         self.remove_files(gone);
     }
@@ -291,15 +300,13 @@ impl Book {
             Some(Ended::TooLong) => State::Spent(Spent::TooLong),
             Some(Ended::Whole(answer)) => {
                 bytes = answer.body.len();
-                let parts: Vec<Bytes> =
-                    Some(answer.body).filter(|body| !body.is_empty()).into_iter().collect();
                 let progress = Progress {
                     head: Some(Arc::new(answer.head)),
-                    parts: parts.len(),
+                    parts: 0,
                     end: Some(Arc::new(answer.record)),
                     refused: None,
                 };
-                State::Answer(watch::channel(progress).1, Arc::new(Mutex::new(parts)))
+                State::Answer(watch::channel(progress).1, Arc::new(Parts::of(answer.body)))
             }
         };
         self.add(now + left, begun.name, (begun.body_sha256, state, file, bytes));
@@ -315,35 +322,103 @@ impl Book {
     ) -> u64 {
         self.serial += 1;
         let serial = self.serial;
-        self.kept_bytes = self.kept_bytes.saturating_add(bytes);
         self.order.push_back((until, name.clone(), serial));
-        self.entries.insert(name, Entry { serial, body_sha256, state, bytes, file });
+        let owner = owner_of(&name).to_owned();
+        self.entries.insert(name, Entry { serial, owner, body_sha256, state, bytes, file });
         serial
     }
 
-    /// Forgets ended answers, oldest first, until the rest is within the limits; returns their
-    /// files.
-    fn make_room(&mut self, entries_max: usize) -> Vec<String> {
-        let mut gone = Vec::new();
-        while self.entries.len() > entries_max || self.kept_bytes > MAX_KEPT_BYTES {
-            let Some(file) = self.forget_first() else { break };
-            gone.push(file);
-        }
-        gone
+    /// The API keys whose requests are here, some more than once.
+    fn owners(&self) -> impl Iterator<Item = String> {
+        self.entries.keys().map(|name| owner_of(name).to_owned())
     }
 
-    /// Forgets the oldest answer that has ended, and returns its file; nothing when there is none.
-    fn forget_first(&mut self) -> Option<String> {
-        let ended = |entry: &Entry| match &entry.state {
-            State::Answer(progress, _) => progress.borrow().has_ended(),
-            State::Spent(_) => true,
+    /// Forgets ended answers until there is room for so many more of this owner; returns their
+    /// files, and whose room is full of running ones. A key that passes its share loses its own
+    /// oldest; where all together are too many, whoever has most loses the oldest.
+    fn make_room(
+        &mut self,
+        limits: &KeptLimits,
+        owner: &str,
+        more: usize,
+    ) -> (Vec<String>, Option<Whose>) {
+        let mut gone = Vec::new();
+        loop {
+            let holdings = self.holdings(owner, more);
+            let own = holdings.get(owner).copied().unwrap_or_default();
+            let all = holdings.values().fold(Holding::default(), |all, one| all + *one);
+            let (whose, lacks) = match (limits.own.lacking(own), limits.all.lacking(all)) {
+                (Some(lacks), _) if !owner.is_empty() => (Whose::Key, lacks),
+                (_, Some(lacks)) => (Whose::All, lacks),
+                _ => return (gone, None),
+            };
+            let loser = match whose {
+                Whose::Key => Some(owner.to_owned()),
+                Whose::All => self.richest(&holdings, owner, lacks),
+            };
+            let file = loser.and_then(|loser| {
+                self.forget_first(|_, entry| lacks.is_held_by(entry) && entry.owner == loser)
+            });
+            match file {
+                Some(file) => gone.push(file),
+                None => return (gone, Some(whose)),
+            }
+        }
+    }
+
+    /// What each owner holds; `owner` with so many more entries.
+    fn holdings(&self, owner: &str, more: usize) -> HashMap<String, Holding> {
+        let mut holdings = HashMap::new();
+        holdings.insert(owner.to_owned(), Holding { entries: more, bytes: 0 });
+        for entry in self.entries.values() {
+            let one = Holding { entries: 1, bytes: entry.bytes };
+            match holdings.get_mut(&entry.owner) {
+                Some(holding) => *holding = *holding + one,
+                None => drop(holdings.insert(entry.owner.clone(), one)),
+            }
+        }
+        holdings
+    }
+
+    /// Of those who have something to lose, the one who has most; `owner` before others.
+    fn richest(
+        &self,
+        holdings: &HashMap<String, Holding>,
+        owner: &str,
+        lacks: Lack,
+    ) -> Option<String> {
+        let losers: BTreeSet<&str> = self
+            .entries
+            .values()
+            .filter(|entry| entry.has_ended() && lacks.is_held_by(entry))
+            .map(|entry| entry.owner.as_str())
+            .collect();
+        let wealth = |name: &str| {
+            let holding = holdings.get(name).copied().unwrap_or_default();
+            (lacks.of(holding), name == owner)
         };
-        let found =
-            self.order.iter().position(|(_, name, _)| self.entries.get(name).is_some_and(ended))?;
+        losers.into_iter().max_by_key(|name| wealth(name)).map(str::to_owned)
+    }
+
+    /// Forgets the oldest answer that has ended and that `may_go`, and returns its file; nothing
+    /// when there is none.
+    fn forget_first(&mut self, may_go: impl Fn(Instant, &Entry) -> bool) -> Option<String> {
+        let found = self.order.iter().position(|(until, name, _)| {
+            let entry = self.entries.get(name);
+            entry.is_some_and(|entry| entry.has_ended() && may_go(*until, entry))
+        })?;
         let (_, name, _) = self.order.remove(found)?;
         let entry = self.entries.remove(&name)?;
-        self.kept_bytes = self.kept_bytes.saturating_sub(entry.bytes);
         Some(entry.file)
+    }
+}
+
+impl Entry {
+    fn has_ended(&self) -> bool {
+        match &self.state {
+            State::Answer(progress, _) => progress.borrow().has_ended(),
+            State::Spent(_) => true,
+        }
     }
 }
 
