@@ -1,7 +1,8 @@
 //! Judges a bundle: the chain from the user's gateway to the weights, claim by claim.
 
+use cocoon_attest::channel::ChannelRole;
 use cocoon_attest::{
-    Claim, ClaimKind, Collateral, Digest32, Finding, PeerEvidence, Policy, Verdict, verify,
+    Binding, Claim, ClaimKind, Collateral, Digest32, Finding, PeerEvidence, Policy, Verdict, verify,
 };
 
 use crate::bundle::{Bundle, Machine, MachineRole, RootView, Shown};
@@ -22,6 +23,14 @@ pub struct Asker {
     pub now_ms: u64,
     /// Whether the date is the asker's own clock's.
     pub date_is_now: bool,
+}
+
+impl Asker {
+    /// Whether the evidence was made for this question just now: then the gateway's nonces are young,
+    /// too, as far as the gateway is believed.
+    const fn is_live(&self) -> bool {
+        self.nonce.is_some() && self.date_is_now
+    }
 }
 
 /// Judges a bundle.
@@ -52,14 +61,19 @@ pub fn examine(bundle: &Bundle, asker: &Asker) -> Examination {
     found
 }
 
+/// Says where the date of the judgement comes from.
+pub(crate) fn date(subject: &str, asker: &Asker, found: &mut Examination) {
+    if asker.date_is_now {
+        found.say(subject, "date", Standing::Holds, "this machine's clock", "judged now");
+    } else {
+        let reason = "the date is the file's own word or was typed; nothing proves it";
+        found.say(subject, "date", Standing::Unknown, "the file", reason);
+    }
+}
+
 /// Says where the registry comes from, and which one counts.
 fn registry<'a>(bundle: &'a Bundle, asker: &'a Asker, found: &mut Examination) -> &'a RootView {
-    if asker.date_is_now {
-        found.say("registry", "date", Standing::Holds, "this machine's clock", "judged now");
-    } else {
-        let reason = "the date is the bundle's own word or was typed; nothing proves it";
-        found.say("registry", "date", Standing::Unknown, "the bundle", reason);
-    }
+    date("registry", asker, found);
     let Some(own) = &asker.root else {
         let reason = "the lists of allowed images and models are the bundle's word; give the \
                       registry to compare with";
@@ -97,8 +111,13 @@ fn judge_machine(
         Shown::Evidence(evidence) => {
             let verdict = judge(evidence);
             for claim in &verdict.claims {
-                found.claims.push(line(subject, claim));
+                let mut line = line(subject, claim);
+                if claim.kind == ClaimKind::Freshness && !asker.is_live() {
+                    weaken(&mut line);
+                }
+                found.claims.push(line);
             }
+            stated_network(subject, machine.role, evidence, (&verdict, root), found);
             examine_logs(subject, evidence, (&verdict, &policy), found);
         }
         Shown::Report(text) => match Shown::read_report(text) {
@@ -121,11 +140,11 @@ fn judge_machine(
     }
 }
 
-/// Only whoever drew the nonce knows that the report is not older than it.
+/// Only whoever drew the nonce knows that the evidence is not older than it.
 fn weaken(line: &mut ClaimLine) {
     if line.verdict == Standing::Holds {
         line.verdict = Standing::Unknown;
-        line.reason = "signed over the bundle's nonce; only whoever drew it knows when".to_owned();
+        line.reason = "signed over another's nonce; only whoever drew it knows when".to_owned();
     }
 }
 
@@ -138,22 +157,56 @@ fn reported(
     found: &mut Examination,
 ) {
     let source = "the worker's report";
-    let unbound = verdict.unbound();
-    if unbound.is_none() {
+    if verdict.unbound().is_none() {
         let reason = format!("the report vouches for key {}", report.keyset.receipt_key);
         found.say(subject, "receipt_key", Standing::Holds, source, reason);
     } else {
         let reason = "the report that names the key is not shown to be a TEE's";
         found.say(subject, "receipt_key", Standing::Unknown, source, reason);
     }
-    let same = report.root_contract == root.contract && report.network_id == root.network_id;
-    let (standing, reason) = match unbound {
-        _ if !same => {
-            let (contract, id) = (report.root_contract, report.network_id);
-            let reason = format!("the report is about network {id} of root contract {contract}");
-            (Standing::Fails, reason)
+    let named = (report.role, report.network_id, report.root_contract);
+    network(subject, (MachineRole::Worker, source), named, (verdict, root), found);
+}
+
+/// Says which network the statement that came with a machine's evidence is about; a certificate names
+/// none.
+fn stated_network(
+    subject: &str,
+    role: MachineRole,
+    evidence: &PeerEvidence,
+    judged: (&Verdict, &RootView),
+    found: &mut Examination,
+) {
+    let (named, source) = match &evidence.binding {
+        Binding::CertificateKey => return,
+        Binding::Channel(said) => {
+            ((said.role, said.network_id, said.root_contract), "channel statement")
         }
-        None => (Standing::Holds, "the report names this network".to_owned()),
+        Binding::Report(said) => {
+            ((said.role, said.network_id, said.root_contract), "the worker's report")
+        }
+    };
+    network(subject, (role, source), named, judged, found);
+}
+
+/// Says whether a machine speaks in its role, and in the network that was asked about.
+fn network(
+    subject: &str,
+    (role, source): (MachineRole, &str),
+    (said, id, contract): (ChannelRole, i32, Digest32),
+    (verdict, root): (&Verdict, &RootView),
+    found: &mut Examination,
+) {
+    let is_role = match role {
+        MachineRole::Proxy => said == ChannelRole::Proxy,
+        MachineRole::Worker => said == ChannelRole::Worker,
+    };
+    let (standing, reason) = match verdict.unbound() {
+        _ if !is_role => (Standing::Fails, format!("it speaks as {said:?}")),
+        _ if contract != root.contract || id != root.network_id => {
+            (Standing::Fails, format!("it is about network {id} of root contract {contract}"))
+        }
+        None => (Standing::Holds, "it names this network".to_owned()),
         Some(claim) => (standing(&claim.finding), claim.reason.clone()),
     };
     found.say(subject, "network", standing, source, reason);

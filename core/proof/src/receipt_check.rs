@@ -6,7 +6,7 @@ use cocoon_attest::{Digest32, Finding, Outcome, verify};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{Bundle, BundleFault, MachineRole, RootView, Shown};
-use crate::examine::{Asker, policy_for};
+use crate::examine::{Asker, date, policy_for};
 use crate::receipt::{Body, ReceiptEnd, SignedReceipt};
 use crate::report_lines::{Examination, Standing};
 
@@ -85,6 +85,15 @@ impl ReceiptFile {
     }
 }
 
+impl ReceiptFile {
+    /// The file's own date, at which it is judged unless another is named, Unix milliseconds: that of
+    /// the evidence, or of the receipt where none came with it.
+    #[must_use]
+    pub fn made_ms(&self, receipt: &SignedReceipt) -> u64 {
+        self.evidence.as_ref().map_or(receipt.receipt.ended_ms, |bundle| bundle.made_ms)
+    }
+}
+
 /// What the user has to compare the receipt with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Compared<'a> {
@@ -107,6 +116,7 @@ pub fn check_receipt(
     let said = &receipt.receipt;
     let reason = format!("signed by key {}", said.receipt_key);
     found.say(SUBJECT, "signature", Standing::Holds, "the receipt", reason);
+    date(SUBJECT, asker, &mut found);
     evidence(file, receipt, asker, &mut found);
     body_line("request", said.request, compared.request.map(Body::of), &mut found);
     body_line("answer", said.answer, compared.answer.map(Body::of), &mut found);
@@ -176,7 +186,10 @@ fn vouched(
         return Err(fails("the report vouches for another key"));
     }
     let root: &RootView = asker.root.as_ref().unwrap_or(&bundle.root);
-    if report.root_contract != root.contract || said.root_contract != root.contract {
+    let network = (root.contract, root.network_id);
+    if (report.root_contract, report.network_id) != network
+        || (said.root_contract, said.network_id) != network
+    {
         return Err(fails("the receipt or the report is about another network"));
     }
     let announced = &report.offer.announcement;
@@ -197,8 +210,7 @@ fn vouched(
     let nothing = cocoon_attest::Collateral::default();
     let collateral =
         machine.collateral.and_then(|place| bundle.collateral.get(place)).unwrap_or(&nothing);
-    let verdict =
-        verify(&report.to_peer_evidence(bundle.nonce), collateral, &policy, bundle.made_ms);
+    let verdict = verify(&report.to_peer_evidence(bundle.nonce), collateral, &policy, asker.now_ms);
     if !listed {
         return Err(fails("the registry does not list the model that the receipt names"));
     }

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use cocoon_attest::{ClaimKind, Collateral, Digest32, PeerEvidence, Policy};
+use cocoon_attest::channel::{ChannelRole, Statement};
+use cocoon_attest::{Binding, ClaimKind, Collateral, Digest32, PeerEvidence, Policy, TrustRoots};
 use cocoon_proof::{
     Asker, Bundle, BundleFault, MachineRole, RootView, Shown, Standing, Trust, TrustFault, examine,
     fuzz,
@@ -54,6 +55,60 @@ fn what_was_not_shown_is_not_good() {
     let empty = Bundle::new(0, Digest32::ZERO, RootView::default());
     let found = examine(&empty, &asker(None));
     assert_eq!(standing(&found, "network", "workers"), Standing::NotClaimed);
+}
+
+#[test]
+fn a_proxy_speaks_in_its_role_and_network_or_fails() {
+    let root =
+        RootView { contract: Digest32::from([1; 32]), network_id: -3, ..RootView::default() };
+    let honest = Statement {
+        role: ChannelRole::Proxy,
+        peer_role: ChannelRole::Client,
+        verifier_nonce: [1; 32],
+        exporter: [2; 32],
+        own_key: Digest32::from([3; 32]),
+        peer_key: Digest32::ZERO,
+        network_id: -3,
+        root_contract: root.contract,
+        own_id: Digest32::ZERO,
+        dialled_address: String::new(),
+        keyset: Digest32::ZERO,
+        image: Digest32::ZERO,
+        model: Digest32::ZERO,
+        gpu: Digest32::ZERO,
+        beacon: Digest32::ZERO,
+        not_after_s: 1_795_262_500,
+    };
+    let judged = |statement: Option<Statement>, trusts: bool| {
+        let binding = statement.map(|it| Binding::Channel(Box::new(it))).unwrap_or_default();
+        // Well formed up to its signature, so that without roots nobody can tell.
+        let mut quote = vec![0; 632];
+        quote[..8].copy_from_slice(&[4, 0, 2, 0, 0x81, 0, 0, 0]);
+        quote[48 + 120 + 3] = 0x10;
+        let evidence =
+            PeerEvidence { tdx_quote: Some(quote), binding, ..PeerEvidence::new([3; 32]) };
+        let mut bundle = Bundle::new(1_795_262_400_000, Digest32::ZERO, root.clone());
+        let shown = Shown::Evidence(Box::new(evidence));
+        bundle.add(MachineRole::Proxy, "p", shown, Collateral::default());
+        let mut asker = asker(Some(root.clone()));
+        if !trusts {
+            asker.policy.roots = TrustRoots::default();
+        }
+        let found = examine(&bundle, &asker);
+        let of = |line: &&cocoon_proof::ClaimLine| line.claim == "network";
+        found.claims.iter().find(of).map(|line| line.verdict)
+    };
+    assert_eq!(judged(None, true), None, "a certificate names no network");
+    // As good as the hardware behind it, and never better.
+    assert_eq!(judged(Some(honest.clone()), true), Some(Standing::Fails));
+    assert_eq!(judged(Some(honest.clone()), false), Some(Standing::Unknown));
+    for lie in [
+        Statement { role: ChannelRole::Worker, ..honest.clone() },
+        Statement { network_id: -239, ..honest.clone() },
+        Statement { root_contract: Digest32::from([9; 32]), ..honest },
+    ] {
+        assert_eq!(judged(Some(lie), false), Some(Standing::Fails));
+    }
 }
 
 #[test]

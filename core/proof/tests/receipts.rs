@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use cocoon_attest::{Digest32, Policy};
+use cocoon_attest::channel::{ChannelRole, Offer};
+use cocoon_attest::report::{Keyset, Report};
+use cocoon_attest::{Collateral, Digest32, Policy};
 use cocoon_proof::{
-    Asker, Body, Compared, Money, Receipt, ReceiptEnd, ReceiptFile, ReceiptKey, Requirement,
-    SignedReceipt, Standing, TeeMark, check_receipt, fuzz,
+    Asker, Body, Bundle, Compared, MachineRole, Money, Receipt, ReceiptEnd, ReceiptFile,
+    ReceiptKey, Requirement, RootView, Shown, SignedReceipt, Standing, TeeMark, Trust,
+    check_receipt, fuzz,
 };
 use cocoon_units::{Coefficient, Multiplier, Nanoton, PriceTable, Tokens, Usage};
 use proptest::prelude::*;
@@ -117,6 +120,75 @@ fn a_check_says_one_thing_of_each_claim() {
     let mut early = receipt();
     early.end = ReceiptEnd::Cancelled;
     assert_eq!(standing(&early, both, "whole"), Standing::NotClaimed);
+}
+
+/// The file of the receipt with a report that vouches for its key, though no TEE signed the report.
+fn with_report(network_id: i32) -> ReceiptFile {
+    let said = receipt();
+    let mut report = Report {
+        role: ChannelRole::Worker,
+        own_key: said.worker_key,
+        network_id,
+        root_contract: said.root_contract,
+        keyset: Keyset { receipt_key: said.receipt_key },
+        model_name: said.model_name.clone(),
+        offer: Offer { tdx_quote: Some(vec![4; 100]), ..Offer::default() },
+    };
+    let announced = &mut report.offer.announcement;
+    (announced.image, announced.gpu, announced.own_id) =
+        (said.worker_image, said.gpu, said.worker_id);
+    let root = root_view();
+    let mut bundle = Bundle::new(said.ended_ms + 1_000, Digest32::ZERO, root);
+    let shown = Shown::report(&report.encode());
+    bundle.add(MachineRole::Worker, &said.model_name, shown, Collateral::default());
+    ReceiptFile::new(&signed(&said), Some(bundle))
+}
+
+fn root_view() -> RootView {
+    let said = receipt();
+    RootView {
+        contract: said.root_contract,
+        network_id: said.network_id,
+        models: vec![Digest32::sha256(&[said.model_name.as_bytes()])],
+        ..RootView::default()
+    }
+}
+
+#[test]
+fn a_receipt_is_judged_at_the_date_that_is_named_and_in_its_own_network() {
+    let said = receipt();
+    let judged = |file: &ReceiptFile, said: &Receipt, root: RootView, at_ms: Option<u64>| {
+        let signed = signed(said);
+        let year_s = said.ended_ms / 1000 + 365 * 24 * 3600;
+        let policy = Policy { not_after_s: Some(year_s), ..Policy::tee() };
+        let asker = Trust::new(policy, Some(root)).later(None, file.made_ms(&signed), at_ms);
+        let found = check_receipt(file, &signed, Compared::default(), &asker);
+        let line = |claim| found.claims.iter().find(|line| line.claim == claim).unwrap().clone();
+        (found.judged_at_ms, line("date").verdict, line("evidence"))
+    };
+    let file = with_report(said.network_id);
+    let (at_ms, date, evidence) = judged(&file, &said, root_view(), None);
+    assert_eq!((at_ms, date), (said.ended_ms + 1_000, Standing::Unknown));
+    assert_eq!(evidence.verdict, Standing::Fails, "{}", evidence.reason);
+    assert!(!evidence.reason.contains("network"), "{}", evidence.reason);
+    // In 2099 the rules are over.
+    let (at_ms, _, evidence) = judged(&file, &said, root_view(), Some(4_070_908_800_000));
+    assert_eq!(at_ms, 4_070_908_800_000);
+    assert_eq!(evidence.verdict, Standing::Unknown, "{}", evidence.reason);
+    // Another network under the same root contract: of the report, of the receipt, of both.
+    let elsewhere = Receipt { network_id: -239, ..receipt() };
+    let root = || RootView { network_id: -239, ..root_view() };
+    for (file, said, root) in [
+        (with_report(-239), &said, root_view()),
+        (with_report(-3), &elsewhere, root_view()),
+        (with_report(-3), &said, root()),
+    ] {
+        let (_, _, evidence) = judged(&file, said, root, None);
+        assert_eq!(evidence.reason, "the receipt or the report is about another network");
+        assert_eq!(evidence.verdict, Standing::Fails);
+    }
+    // Without evidence the receipt's own date.
+    assert_eq!(ReceiptFile::new(&signed(&said), None).made_ms(&signed(&said)), said.ended_ms);
 }
 
 #[test]

@@ -288,8 +288,11 @@ impl HardwareConfig {
         std::fs::read(&self.vcek_file).map(Some).map_err(fault)
     }
 
-    /// Reads what is accepted.
-    pub(crate) fn policy(&self) -> Result<Policy, String> {
+    /// Reads what is accepted: the policy file's rules, or the strict ones where none is named.
+    ///
+    /// # Errors
+    /// One sentence: the file cannot be read, is no policy, or contradicts itself.
+    pub fn policy(&self) -> Result<Policy, String> {
         if self.policy_file.as_os_str().is_empty() {
             return Ok(Policy::tee());
         }

@@ -59,7 +59,7 @@ pub fn bundle(file: &[u8], question: &[u8]) -> Result<String, String> {
 pub fn receipt(file: &[u8], question: &[u8], compared: Compared<'_>) -> Result<String, String> {
     let (question, trust) = Question::read(question)?;
     let (file, receipt) = ReceiptFile::read(file).map_err(|fault| fault.to_string())?;
-    let asker = trust.later(None, receipt.receipt.ended_ms, question.at_ms);
+    let asker = trust.later(None, file.made_ms(&receipt), question.at_ms);
     let required = question.required(|| compared.requirements())?;
     let found = check_receipt(&file, &receipt, compared, &asker);
     let id = receipt.id();

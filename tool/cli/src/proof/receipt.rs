@@ -81,7 +81,7 @@ fn verify(options: &ReceiptVerifyOptions) -> Result<()> {
     };
     let (request, answer) = (body(&options.request)?, body(&options.answer)?);
     let (file, receipt) = find(&options.receipt, &gateway, &options.output.key)?;
-    let asker = own.later(None, receipt.receipt.ended_ms);
+    let asker = own.later(None, file.made_ms(&receipt));
     let request = request.map(|body| as_sent(body, &receipt, &own));
     let compared = Compared { request: request.as_deref(), answer: answer.as_deref() };
     let found = check_receipt(&file, &receipt, compared, &asker);

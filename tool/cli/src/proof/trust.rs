@@ -92,6 +92,7 @@ impl Own {
         let policy = match &node.network.evidence {
             EvidenceConfig::Simulated { roots, .. } => simulated_policy(roots)
                 .map_err(|fault| anyhow::anyhow!("the simulated platform: {fault}"))?,
+            EvidenceConfig::Hardware(hardware) => hardware.policy().map_err(mistake)?,
             _ => Policy::tee(),
         };
         let view = RootView {

@@ -15,7 +15,9 @@ async fn proxy_and_worker_on_sev_snp_show_fresh_evidence_and_verify() {
     assert_eq!(code, 0, "{found:#}");
     for (machine, source) in [("proxy 1", "channel statement"), ("worker 1", "the worker's report")]
     {
-        for claim in ["hardware", "tcb", "image", "debug_off", "key_binding", "freshness"] {
+        let claims =
+            ["hardware", "tcb", "image", "debug_off", "key_binding", "freshness", "network"];
+        for claim in claims {
             assert_eq!(line(&found, machine, claim)["verdict"], "holds", "{machine} {claim}");
         }
         assert_eq!(line(&found, machine, "hardware")["source"], "SEV-SNP report");
@@ -23,6 +25,14 @@ async fn proxy_and_worker_on_sev_snp_show_fresh_evidence_and_verify() {
     }
     let (code, _) = verify(&pair, &["--require", "proxy.freshness,worker.freshness"]).await;
     assert_eq!(code, 0);
+    // When a saved channel was opened is the gateway's word.
+    let path = site.path("saved.json");
+    let path = path.to_str().unwrap();
+    verify(&pair, &["--save", path]).await;
+    let output = pair.cocoon(&["verify", "--json", "--offline", path]).await;
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{found:#}");
+    assert_eq!(line(&found, "proxy 1", "freshness")["verdict"], "unknown");
     let demands = "x-cocoon-verdicts: hardware, image, debug_off, freshness, weights\r\n";
     let (head, answer) = pair.chat(CHAT, demands).await;
     assert!(head.starts_with("http/1.1 200"), "{head} {answer}");

@@ -10,7 +10,10 @@ mod logs;
 mod lying;
 mod site;
 
+use cocoon_attest::Policy;
 use cocoon_evidence::sim::Misbehave;
+use cocoon_host::evidence::EvidenceConfig;
+use cocoon_host::hardware::{HardwareConfig, Tee};
 use serde_json::Value;
 use site::{ANSWER, DEADLINE, MODEL, Machine, Pair, Site};
 
@@ -227,6 +230,29 @@ async fn a_bundle_is_saved_and_verified_later() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(line(&found, "worker 1", "hardware")["verdict"], "fails", "{found:#}");
     assert_eq!(line(&found, "registry", "registry")["verdict"], "unknown");
+    // A gateway on hardware has rules of its own, and so has whoever asks by its file.
+    let (rules, config, trust) =
+        (site.path("rules.toml"), site.path("hardware.toml"), site.path("trust.json"));
+    let named = Policy { name: "rules of its own".to_owned(), ..Policy::tee() };
+    std::fs::write(&rules, toml::to_string(&named).unwrap()).unwrap();
+    let mut node: toml::Table = std::fs::read_to_string(&pair.config).unwrap().parse().unwrap();
+    let hardware =
+        HardwareConfig { tee: Tee::None, policy_file: rules.clone(), ..HardwareConfig::default() };
+    let evidence = toml::Value::try_from(EvidenceConfig::Hardware(Box::new(hardware))).unwrap();
+    node["network"].as_table_mut().unwrap().insert("evidence".to_owned(), evidence);
+    std::fs::write(&config, toml::to_string(&node).unwrap()).unwrap();
+    let judge = || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_cocoon"))
+            .args(["verify", "--json", "--offline", path, "--gateway-config"])
+            .args([config.as_path(), "--save-trust".as_ref(), trust.as_path()])
+            .output()
+            .unwrap()
+    };
+    assert_eq!(judge().status.code(), Some(1));
+    let saved: Value = serde_json::from_slice(&std::fs::read(&trust).unwrap()).unwrap();
+    assert_eq!(saved["policy"]["name"], "rules of its own");
+    std::fs::write(&rules, "grace_days").unwrap();
+    assert_eq!(judge().status.code(), Some(2));
     // A file that is none is the user's mistake.
     std::fs::write(path, "{}").unwrap();
     assert_eq!(offline(&[]).await.0, 2);
@@ -275,7 +301,11 @@ async fn an_answer_has_a_receipt_that_verifies_against_it_alone() {
     let mut file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(file["says"]["model_name"], MODEL);
     assert_eq!(file["says"]["money"]["usage"]["prompt"], 5);
-    assert_eq!(verify(&[path, "--request", request]).await.0, 0);
+    let (code, found) = verify(&[path, "--request", request]).await;
+    assert_eq!((code, &line(&found, "receipt", "date")["verdict"]), (0, &"unknown".into()));
+    // In 2099 nobody can say whether the evidence was good.
+    let (code, found) = verify(&[path, "--at", "2099-01-01T00:00:00Z"]).await;
+    assert_eq!((code, &line(&found, "receipt", "evidence")["verdict"]), (1, &"unknown".into()));
     let text = file["receipt"].as_str().unwrap().to_owned();
     let (first, rest) = text.split_at(200);
     let (flipped, rest) = rest.split_at(1);
