@@ -4,16 +4,13 @@
 //! from what it says of itself, pin it, keep own books of what was used, take the proxy's word on
 //! the totals, and keep the best payment it signed (protocol notes, wire 3.9, chain 3.2).
 //! [`Channels`] is that memory, [`meet`] the first contact. What is durable are [`ChannelRecord`]s;
-//! [`Compaction`] says when a journal of them is replaced by a snapshot.
 
 #![forbid(unsafe_code)]
 
 mod channels;
-mod compaction;
 mod fault;
 mod meeting;
 
 pub use channels::{Channel, ChannelRecord, Channels};
-pub use compaction::Compaction;
 pub use fault::ChannelFault;
 pub use meeting::{Command, Met, Side, meet, read, tokens};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use cocoon_channel::{ChannelFault, ChannelRecord, Channels, Compaction};
+use cocoon_channel::{ChannelFault, ChannelRecord, Channels};
 use cocoon_contract::payment::{PaymentKind, SignedPayment};
 use cocoon_ledger::OwnBooks;
 use cocoon_units::{Address, PublicKey, Tokens};
@@ -112,18 +112,6 @@ fn a_write_off_below_the_payment_survives_a_restart() {
 fn records_of_unknown_channels_are_skipped() {
     let orphan = ChannelRecord::Finished { proxy: [1; 32], tokens: 5 };
     assert!(known(&replayed(&[orphan])).is_empty());
-}
-
-#[test]
-fn one_snapshot_is_asked_for_until_it_is_written() {
-    let mut compaction = Compaction::above(100);
-    assert!(!compaction.is_due(100));
-    assert!(compaction.is_due(101));
-    assert!(!compaction.is_due(101));
-    assert!(!compaction.is_due(150), "the snapshot is on its way");
-    assert!(!compaction.is_due(80), "written: 80 bytes");
-    assert!(!compaction.is_due(160), "a large snapshot is not taken again at once");
-    assert!(compaction.is_due(161));
 }
 
 #[derive(Debug, Clone)]

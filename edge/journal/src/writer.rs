@@ -41,11 +41,21 @@ enum Job {
     Stop,
 }
 
+/// What the handle knows of the writer, which works behind it.
+struct Lengths {
+    /// Bytes in the current segment.
+    now: AtomicU64,
+    /// Bytes that its snapshot took; all of it when a later snapshot failed.
+    begun: AtomicU64,
+    /// Snapshots on their way.
+    snapshots: AtomicU64,
+}
+
 /// Handle of a running journal. Dropping it writes what is queued and stops the writer.
 pub struct Journal {
     jobs: Sender<Job>,
     thread: Option<JoinHandle<()>>,
-    len: Arc<AtomicU64>,
+    lengths: Arc<Lengths>,
     stopping: Arc<AtomicBool>,
     _lock: File,
 }
@@ -66,7 +76,11 @@ impl Journal {
         let lock = lock(&options.dir)?;
         let segment = new_segment(&options.dir, options.generation, &key, snapshot)?;
         let (jobs, queue) = channel();
-        let len = Arc::new(AtomicU64::new(segment.len()));
+        let lengths = Arc::new(Lengths {
+            now: AtomicU64::new(segment.len()),
+            begun: AtomicU64::new(segment.len()),
+            snapshots: AtomicU64::new(0),
+        });
         let stopping = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             dir: options.dir.clone(),
@@ -74,14 +88,14 @@ impl Journal {
             key,
             segment,
             report: Box::new(report),
-            len: Arc::clone(&len),
+            lengths: Arc::clone(&lengths),
             stopping: Arc::clone(&stopping),
         };
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(&queue))
             .map_err(Fault::io("start the writer of", &options.dir))?;
-        Ok(Self { jobs, thread: Some(thread), len, stopping, _lock: lock })
+        Ok(Self { jobs, thread: Some(thread), lengths, stopping, _lock: lock })
     }
 
     /// Queues records; [`Event::Durable`] names `ticket` when they are on disk. Tickets must rise.
@@ -102,13 +116,25 @@ impl Journal {
     /// # Errors
     /// [`Fault::Stopped`] after a failure.
     pub fn snapshot(&self, records: Vec<Vec<u8>>) -> Result<(), Fault> {
+        self.lengths.snapshots.fetch_add(1, Ordering::Relaxed);
         self.jobs.send(Job::Snapshot { records }).map_err(|_| Fault::Stopped)
     }
 
-    /// Bytes in the current segment; take a snapshot when it grows beyond what recovery may cost.
+    /// Whether to take a snapshot now: the segment is longer than `bytes_max`, which is what
+    /// recovery may cost, and than twice the snapshot it began with, and no snapshot is on its way.
+    /// One that failed is tried again when the segment has doubled.
+    #[must_use]
+    pub fn wants_snapshot(&self, bytes_max: u64) -> bool {
+        // In this order: whoever sees the snapshot written sees its lengths.
+        self.lengths.snapshots.load(Ordering::Acquire) == 0
+            && self.segment_len()
+                > bytes_max.max(self.lengths.begun.load(Ordering::Relaxed).saturating_mul(2))
+    }
+
+    /// Bytes in the current segment.
     #[must_use]
     pub fn segment_len(&self) -> u64 {
-        self.len.load(Ordering::Relaxed)
+        self.lengths.now.load(Ordering::Relaxed)
     }
 }
 
@@ -128,7 +154,7 @@ struct Writer {
     key: JournalKey,
     segment: Segment,
     report: Box<dyn Fn(Event) + Send>,
-    len: Arc<AtomicU64>,
+    lengths: Arc<Lengths>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -166,13 +192,16 @@ impl Writer {
         if !batch.plain.is_empty() && !self.write(batch) {
             return false;
         }
-        if let Some(records) = batch.snapshot.take()
-            && let Err(fault) = self.rotate(records)
-        {
-            // The old segment is whole and goes on being used.
-            tracing::warn!(error = %fault, "snapshot failed, journal goes on");
+        if let Some(records) = batch.snapshot.take() {
+            if let Err(fault) = self.rotate(records) {
+                // The old segment is whole and goes on being used.
+                tracing::warn!(error = %fault, "snapshot failed, journal goes on");
+            }
+            self.lengths.now.store(self.segment.len(), Ordering::Relaxed);
+            self.lengths.begun.store(self.segment.len(), Ordering::Relaxed);
+            self.lengths.snapshots.fetch_sub(1, Ordering::Release);
         }
-        self.len.store(self.segment.len(), Ordering::Relaxed);
+        self.lengths.now.store(self.segment.len(), Ordering::Relaxed);
         !batch.stop
     }
 

@@ -161,3 +161,77 @@ fn a_frame_cut_to_its_first_zeros_is_one_that_was_never_written() {
     let cut = [&[1, 41, 0, 0], [b'a'; 236].as_slice()].concat();
     fuzz::segment(&cut);
 }
+
+/// The writer's thread stands still while it reports.
+#[test]
+fn one_snapshot_at_a_time_and_none_before_the_journal_has_doubled() {
+    const LIMIT: u64 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { dir: dir.path().to_owned(), generation: 1 };
+    let books = vec![vec![7; 1_000]];
+    let (report, events) = channel();
+    let (go_on, wait) = channel::<()>();
+    let journal = Journal::start(&options, key(1), books.clone(), move |event| {
+        let _ = report.send(event);
+        let _ = wait.recv_timeout(DEADLINE);
+    })
+    .unwrap();
+    assert!(!journal.wants_snapshot(LIMIT), "nothing to gain: it is all snapshot");
+    let append = |ticket| {
+        journal.append(ticket, vec![vec![8; 1_500]]).unwrap();
+        wait_durable(&events, ticket);
+    };
+    append(1);
+    go_on.send(()).unwrap();
+    // What the length says is behind what was reported.
+    append(2);
+    let mut snapshots = 0;
+    for _ in 0..100 {
+        if journal.wants_snapshot(LIMIT) {
+            snapshots += 1;
+            journal.snapshot(vec![vec![9; 9_000]]).unwrap();
+        }
+    }
+    assert_eq!(snapshots, 1, "it is on its way");
+    go_on.send(()).unwrap();
+    append(3);
+    // Longer than the journal was when it was asked for, and written.
+    assert!(journal.segment_len() > 9_000);
+    assert!(!journal.wants_snapshot(LIMIT), "not twice the snapshot");
+    for ticket in 4..=10 {
+        go_on.send(()).unwrap();
+        append(ticket);
+    }
+    assert!(journal.wants_snapshot(LIMIT), "{} bytes", journal.segment_len());
+    drop(go_on);
+}
+
+#[test]
+fn a_snapshot_that_failed_is_asked_for_again_when_the_journal_has_doubled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, events) = start(dir.path(), 1, &[b"snapshot".to_vec()]);
+    // Nothing can be made in the place of the next segment.
+    let taken = dir.path().join("journal-0000000002.log");
+    std::fs::create_dir(&taken).unwrap();
+    let mut ticket = 0;
+    let mut grow = |bytes: u64| {
+        while journal.segment_len() < bytes {
+            ticket += 1;
+            journal.append(ticket, vec![vec![8; 500]]).unwrap();
+            wait_durable(&events, ticket);
+        }
+    };
+    grow(4_000);
+    assert!(journal.wants_snapshot(1_000));
+    journal.snapshot(vec![vec![9; 100]]).unwrap();
+    grow(5_000);
+    assert!(!journal.wants_snapshot(1_000));
+    grow(14_000);
+    assert!(journal.wants_snapshot(1_000));
+    std::fs::remove_dir(&taken).unwrap();
+    journal.snapshot(vec![vec![9; 100]]).unwrap();
+    ticket += 1;
+    journal.append(ticket, vec![vec![8; 10]]).unwrap();
+    wait_durable(&events, ticket);
+    assert!(journal.segment_len() < 1_000, "{}", journal.segment_len());
+}

@@ -56,7 +56,8 @@ pub struct ClientConfig {
     pub check_proxy_images: bool,
     /// Keys, journal.
     pub data_dir: PathBuf,
-    /// Journal length from which a snapshot replaces it, bytes.
+    /// Journal length from which a snapshot replaces it, bytes; twice the last snapshot where that is
+    /// more.
     pub journal_bytes_max: u64,
     /// Receipts of answers that are kept, the newest; 0 keeps none.
     pub receipts_max: u32,

@@ -1,7 +1,6 @@
 //! The client node: its loop, and the requests of its users.
 
 use cocoon_attest::Digest32;
-use cocoon_channel::Compaction;
 use cocoon_contract::cell::Hash;
 use cocoon_contract::root::RootState;
 use cocoon_gateway::answer::WorkerSeen;
@@ -192,7 +191,7 @@ impl Network {
             proxies: Default::default(),
             requests: Requests::new(cancels, config.evidence.tee_kind()),
             books: journal.books,
-            compaction: Compaction::above(config.journal_bytes_max),
+            journal_bytes_max: config.journal_bytes_max,
             counts: Counts::default(),
             seen_models: Default::default(),
             funds: Desk { log: journal.log, ..Desk::default() },

@@ -1,7 +1,7 @@
 //! The state behind the lock: sessions, requests, books. Every function is short and never waits.
 
 use cocoon_attest::{Digest32, PeerEvidence};
-use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
+use cocoon_channel::{ChannelRecord, Channels, Command};
 use cocoon_gateway::{InferenceRequest, ModelOffer, UpstreamError};
 use cocoon_host::{Books, clock};
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
@@ -69,7 +69,7 @@ pub(crate) struct State {
     pub(crate) proxies: HashMap<ConnId, Proxy>,
     pub(crate) requests: Requests,
     pub(crate) books: Books,
-    pub(crate) compaction: Compaction,
+    pub(crate) journal_bytes_max: u64,
     pub(crate) counts: Counts,
     /// Models that were ever offered here: their workers may come back.
     pub(crate) seen_models: HashSet<String>,
@@ -470,7 +470,7 @@ impl State {
         }
         let records = records.iter().map(ChannelRecord::encode).collect();
         let mut written = self.books.append(records).map(|_| ());
-        if written.is_ok() && self.compaction.is_due(self.books.segment_len()) {
+        if written.is_ok() && self.books.wants_snapshot(self.journal_bytes_max) {
             tracing::info!(len = self.books.segment_len(), "journal replaced by a snapshot");
             written = self.books.snapshot(snapshot(&self.channels, &self.funds.log));
         }

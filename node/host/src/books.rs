@@ -103,6 +103,13 @@ impl Books {
         self.journal.snapshot(records)
     }
 
+    /// Whether the journal should be replaced by a snapshot now: it is longer than `bytes_max`,
+    /// and than twice the last one, and none is on its way.
+    #[must_use]
+    pub fn wants_snapshot(&self, bytes_max: u64) -> bool {
+        self.journal.wants_snapshot(bytes_max)
+    }
+
     /// Bytes that recovery would have to read now.
     #[must_use]
     pub fn segment_len(&self) -> u64 {

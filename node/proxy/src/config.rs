@@ -76,7 +76,8 @@ pub struct ProxyConfig {
     pub commit_every_ms: u64,
     /// A state commit is made as soon as this much is not covered by one, nanoTON.
     pub commit_at_risk: Nanoton,
-    /// Journal length from which a snapshot replaces it, bytes: well under a second of replay.
+    /// Journal length from which a snapshot replaces it, bytes; twice the last snapshot where that is
+    /// more: well under a second of replay.
     pub journal_bytes_max: u64,
     /// Seconds that running requests get to end when the node is asked to stop.
     pub drain_s: u64,

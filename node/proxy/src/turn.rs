@@ -65,7 +65,7 @@ struct Draining {
 }
 
 impl Turn {
-    /// `journal_bytes_max`: from this length on the journal is replaced by a snapshot.
+    /// `journal_bytes_max`: see [`Books::wants_snapshot`].
     pub(crate) fn new(
         machine: Proxy,
         books: Books,
@@ -270,7 +270,7 @@ impl Turn {
         if self.ticks.is_multiple_of(CHECK_EVERY_TICKS) {
             self.machine.books().check()?;
         }
-        if self.books.segment_len() > self.journal_bytes_max {
+        if self.books.wants_snapshot(self.journal_bytes_max) {
             // The snapshot holds what the outbox's records say: they must stand before it.
             self.perform()?;
             self.books.snapshot(encode(&self.machine.snapshot()))?;

@@ -74,7 +74,8 @@ pub struct WorkerConfig {
     /// Program that makes the model server serve another model, run with the full name as its only
     /// argument when a proxy's operator asks for it; empty refuses.
     pub change_model_script: PathBuf,
-    /// Journal length from which a snapshot replaces it, bytes.
+    /// Journal length from which a snapshot replaces it, bytes; twice the last snapshot where that is
+    /// more.
     pub journal_bytes_max: u64,
     /// Seconds that running queries get to end when the node is asked to stop.
     pub drain_s: u64,

@@ -1,7 +1,7 @@
 //! The worker's loop.
 
 use cocoon_attest::report::Keyset;
-use cocoon_channel::{ChannelRecord, Channels, Compaction};
+use cocoon_channel::{ChannelRecord, Channels};
 use cocoon_contract::payment::PaymentKind;
 use cocoon_contract::root::RootState;
 use cocoon_host::chain::{RootFault, WalletFault};
@@ -125,7 +125,7 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
     let weights_events = weights.watch();
     let model_change =
         ModelChange::new(&config.change_model_script, models, weights).stating(served);
-    let kept_books = (channels, books, Compaction::above(config.journal_bytes_max));
+    let kept_books = (channels, books, config.journal_bytes_max);
     let standing = watch::Sender::new(Standing::default());
     if let Some(ground) = ground {
         let owner = (checked.owner, config.money.clone());

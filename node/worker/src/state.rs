@@ -1,6 +1,6 @@
 //! Sessions with proxies, running queries, the worker's books.
 
-use cocoon_channel::{ChannelRecord, Channels, Command, Compaction};
+use cocoon_channel::{ChannelRecord, Channels, Command};
 use cocoon_contract::root::RootState;
 use cocoon_host::{Books, clock};
 use cocoon_link::{ConnId, Event, LinkEvent, LinkHandle, Opened, PeerVerdicts, SendFault};
@@ -115,7 +115,7 @@ pub(crate) struct State {
     tell: UnboundedSender<Told>,
     model_change: ModelChange,
     notary: Arc<Notary>,
-    compaction: Compaction,
+    journal_bytes_max: u64,
     journal_fault: Option<cocoon_journal::Fault>,
     /// What the journal says of contracts on chain.
     pub(crate) settled: SettleLog,
@@ -134,7 +134,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(
         identity: Identity,
-        (channels, books, compaction): (Channels, Books, Compaction),
+        (channels, books, journal_bytes_max): (Channels, Books, u64),
         (backend, model_change, notary): (Backend, ModelChange, Arc<Notary>),
         tell: UnboundedSender<Told>,
     ) -> Self {
@@ -156,7 +156,7 @@ impl State {
             tell,
             model_change,
             notary,
-            compaction,
+            journal_bytes_max,
             journal_fault: None,
             settled: SettleLog::default(),
             unwritten: VecDeque::new(),
@@ -532,7 +532,7 @@ impl State {
         }
         let records = records.iter().map(ChannelRecord::encode).collect();
         let mut written = self.books.append(records).map(|_| ());
-        if written.is_ok() && self.compaction.is_due(self.books.segment_len()) {
+        if written.is_ok() && self.books.wants_snapshot(self.journal_bytes_max) {
             tracing::info!(len = self.books.segment_len(), "journal replaced by a snapshot");
             written = self.books.snapshot(snapshot(&self.channels, &self.settled));
         }

@@ -237,7 +237,8 @@ async fn a_snapshot_in_the_middle_of_work_is_read_back() {
     const LIMIT: Duration = Duration::from_secs(600);
     let run = async {
         let mut site = Site::new(Transport::Plain);
-        // A snapshot at every tick; a tick, and with it a commit, soon after every answer.
+        // A snapshot whenever the journal has doubled; a tick, and with it a commit, soon after
+        // every answer.
         site.config.journal_bytes_max = 0;
         site.config.commit_every_ms = 1;
         for round in 0..4 {
