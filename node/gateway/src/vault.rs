@@ -145,7 +145,8 @@ impl Vault {
             Ok(file)
         };
         let file = open().map_err(|reason| VaultFault::File { path: path.clone(), reason })?;
-        Ok(Appender { vault: self.clone(), name: name.to_owned(), file, next, content_bytes })
+        let (vault, name) = (self.clone(), name.to_owned());
+        Ok(Appender { vault, name, file, next, file_bytes, content_bytes, is_torn: false })
     }
 
     /// Names of the whole files that begin so, in no order.
@@ -210,22 +211,45 @@ pub(crate) struct Appender {
     name: String,
     file: fs::File,
     next: u64,
+    /// Bytes of the whole frames.
+    file_bytes: u64,
     content_bytes: u64,
+    /// Something of a frame may stand behind the whole ones.
+    is_torn: bool,
 }
 
 impl Appender {
-    /// Adds a frame. It is on the disk when this returns.
+    /// Adds a frame. It is on the disk when this returns; after a fault the file is as before, and
+    /// the frame may be pushed again.
     pub(crate) fn push(&mut self, content: &[u8]) -> Result<(), VaultFault> {
-        self.write(content)?;
-        self.sync()
+        let before = (self.next, self.file_bytes, self.content_bytes);
+        let pushed = self.write(content).and_then(|()| self.sync());
+        if pushed.is_err() {
+            (self.next, self.file_bytes, self.content_bytes) = before;
+            self.is_torn = true;
+        }
+        pushed
     }
 
     /// Adds a frame, on the disk after [`Appender::sync`].
     pub(crate) fn write(&mut self, content: &[u8]) -> Result<(), VaultFault> {
         let frame = self.vault.seal(&self.name, self.next, content)?;
-        self.file.write_all(&frame).map_err(|reason| self.fault(reason))?;
+        self.put(&frame).map_err(|reason| self.fault(reason))?;
         self.next += 1;
+        self.file_bytes += frame.len() as u64;
         self.content_bytes += content.len() as u64;
+        Ok(())
+    }
+
+    /// Writes behind the whole frames, over what is left of a torn one.
+    fn put(&mut self, frame: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.file.set_len(self.file_bytes)?;
+            self.file.seek(io::SeekFrom::End(0))?;
+        }
+        self.is_torn = true;
+        self.file.write_all(frame)?;
+        self.is_torn = false;
         Ok(())
     }
 

@@ -6,64 +6,10 @@ mod support;
 use std::path::Path;
 
 use bytes::Bytes;
-use cocoon_gateway::GatewayConfig;
-use cocoon_gateway::batches::BatchConfig;
 use cocoon_gateway::keys::{KeyFile, KeyLimits};
 use serde_json::{Value, json};
+use support::batches::{after, begin, content, form, get, in_folder, line, upload};
 use support::{Answer, CHAT, Running, record};
-
-fn in_folder(folder: &Path) -> impl FnOnce(&mut GatewayConfig) {
-    let batches =
-        BatchConfig { parallel: 2, kept_max: 10, ..BatchConfig::in_folder(folder.to_path_buf()) };
-    move |config| config.batches = Some(batches)
-}
-
-fn line(id: &str, model: &str, rest: &str) -> String {
-    format!(
-        "{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{}}}\n",
-        support::chat_body(model, rest)
-    )
-}
-
-fn form(content: &str) -> String {
-    format!(
-        "--X\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
-         --X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"in.jsonl\"\r\n\r\n{content}\r\n--X--\r\n"
-    )
-}
-
-async fn upload(gateway: &Running, content: &str) -> Answer {
-    let request = support::post("/v1/files", "", &form(content));
-    gateway.send(&request.replace("application/json", "multipart/form-data; boundary=X")).await
-}
-
-async fn get(gateway: &Running, path: &str) -> Answer {
-    gateway.send(&format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n")).await
-}
-
-async fn begin(gateway: &Running, content: &str) -> Value {
-    let file = upload(gateway, content).await.json();
-    let batch = json!({"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h", "metadata": {"k": "v"}});
-    gateway.post("/v1/batches", &batch.to_string()).await.json()
-}
-
-/// Asks until the batch has left the stage.
-async fn after(gateway: &Running, id: &Value, stage: &str) -> Value {
-    let path = format!("/v1/batches/{}", id.as_str().unwrap());
-    let deadline = tokio::time::Instant::now() + support::SOON;
-    loop {
-        let batch = get(gateway, &path).await.json();
-        if batch["status"] != stage {
-            return batch;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{batch}");
-    }
-}
-
-async fn content(gateway: &Running, id: &Value) -> Vec<Value> {
-    let answer = get(gateway, &format!("/v1/files/{}/content", id.as_str().unwrap())).await;
-    answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
 
 #[tokio::test]
 async fn metadata_is_bounded_so_that_no_batch_fills_the_book() {
@@ -337,4 +283,81 @@ async fn a_damaged_file_is_cut_off_and_not_shown_as_whole() {
     assert_eq!(get(&gateway, &format!("/v1/files/{id}/content")).await.status, 500);
     std::fs::write(&path, b"").unwrap();
     assert_eq!(get(&gateway, &format!("/v1/files/{id}/content")).await.status, 500);
+}
+
+/// A key whose requests find no worker for long does not hold up those of others.
+#[tokio::test]
+async fn keys_take_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.json");
+    let create =
+        |name| KeyFile::open(&keys).unwrap().create(name, KeyLimits::default(), 1).unwrap().0;
+    let users = [create("hopeless"), create("other")];
+    let gateway = Running::start_with(|config| {
+        in_folder(&folder.path().join("batches"))(config);
+        config.require_keys = Some(true);
+        config.keys_file = Some(folder.path().join("keys.json"));
+    })
+    .await;
+    let mut begun = Vec::new();
+    for (key, model) in users.iter().zip(["no-worker", "echo"]) {
+        let lines: Vec<String> = (0..6).map(|at| line(&at.to_string(), model, "")).collect();
+        let file = upload_as(&gateway, key, &lines.concat()).await.json()["id"].clone();
+        let batch = json!({"input_file_id": file, "endpoint": "/v1/chat/completions"});
+        let headers = format!("authorization: Bearer {key}\r\n");
+        let made = gateway.post_with("/v1/batches", &headers, &batch.to_string()).await;
+        begun.push(made.json()["id"].as_str().unwrap().to_owned());
+    }
+    let show = async |user: usize| {
+        let get = format!(
+            "GET /v1/batches/{} HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {}\r\n\r\n",
+            begun[user], users[user]
+        );
+        gateway.send(&get).await.json()
+    };
+    let deadline = tokio::time::Instant::now() + support::SOON;
+    while show(1).await["status"] != "completed" {
+        assert!(tokio::time::Instant::now() < deadline, "{}", show(1).await);
+    }
+    assert_eq!(show(1).await["request_counts"]["completed"], 6);
+    assert_eq!(show(0).await["status"], "in_progress");
+}
+
+/// Batches behind one whose input cannot be read go on, and it says why it did not.
+#[tokio::test]
+async fn a_damaged_input_ends_its_batch_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Running::start_with(|config| {
+        in_folder(folder.path())(config);
+        if let Some(batches) = &mut config.batches {
+            batches.kept_max = 100;
+        }
+    })
+    .await;
+    let first = begin(&gateway, &line("a", "held", "")).await;
+    gateway.seen.fed.recv().await.unwrap();
+    let mut damaged = Vec::new();
+    for _ in 0..2 {
+        let batch = begin(&gateway, &line("a", "echo", "")).await;
+        let path = folder.path().join(batch["input_file_id"].as_str().unwrap());
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        damaged.push(batch);
+    }
+    let last = begin(&gateway, &line("a", "echo", "")).await;
+    let cancel = format!("/v1/batches/{}/cancel", damaged[1]["id"].as_str().unwrap());
+    assert_eq!(gateway.post(&cancel, "").await.json()["status"], "cancelling");
+    let feed = gateway.network.take_feed();
+    feed.push(Bytes::from_static(CHAT.as_bytes())).unwrap();
+    feed.finish(record());
+    assert_eq!(after(&gateway, &first["id"], "in_progress").await["status"], "completed");
+    let failed = after(&gateway, &damaged[0]["id"], "in_progress").await;
+    let fault = &failed["errors"]["data"][0];
+    assert_eq!((&failed["status"], &fault["code"]), (&json!("failed"), &json!("damaged_file")));
+    assert_eq!((&fault["line"], failed["failed_at"].is_u64()), (&Value::Null, true));
+    assert!(fault["message"].as_str().unwrap().contains("is damaged"), "{failed}");
+    let cancelled = after(&gateway, &damaged[1]["id"], "cancelling").await;
+    assert_eq!(cancelled["status"], "cancelled");
+    assert_eq!(after(&gateway, &last["id"], "in_progress").await["status"], "completed");
 }

@@ -1,6 +1,6 @@
 //! What is known of files and batches. Pure: time and ids are inputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ pub(super) struct BatchRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Stage {
-    /// Its input had faults: nothing was run.
+    /// Its input had faults, so that nothing was run; or a file was damaged later.
     Failed,
     /// Requests run or wait.
     InProgress,
@@ -75,6 +75,7 @@ pub(super) enum Stage {
 /// What is wrong with a line of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LineFault {
+    /// From 1; 0 for none.
     pub(super) line: u64,
     pub(super) code: String,
     pub(super) message: String,
@@ -109,9 +110,20 @@ impl Book {
         oldest.is_some_and(|id| self.batches.remove(&id).is_some())
     }
 
-    /// The oldest batch with work left.
-    pub(super) fn next_work(&self) -> Option<BatchRecord> {
-        self.batches.values().find(|batch| batch.is_open()).cloned()
+    /// Of each owner without work in hand, the oldest batch with work left.
+    pub(super) fn next_work(&self, in_hand: impl Fn(&str) -> bool) -> Vec<BatchRecord> {
+        let mut oldest = BTreeMap::new();
+        let open = self.batches.values().filter(|batch| batch.is_open());
+        for batch in open.filter(|batch| !in_hand(&batch.owner)) {
+            oldest.entry(&batch.owner).or_insert(batch);
+        }
+        oldest.into_values().cloned().collect()
+    }
+
+    /// How many owners have batches with work left.
+    pub(super) fn owners_with_work(&self) -> usize {
+        let open = self.batches.values().filter(|batch| batch.is_open());
+        open.map(|batch| &batch.owner).collect::<BTreeSet<_>>().len()
     }
 }
 
@@ -138,7 +150,8 @@ impl BatchRecord {
             .faults
             .iter()
             .map(|fault| {
-                json!({"code": fault.code, "line": fault.line, "message": fault.message, "param": null})
+                let line = (fault.line > 0).then_some(fault.line);
+                json!({"code": fault.code, "line": line, "message": fault.message, "param": null})
             })
             .collect();
         let errors =

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use book::{BatchRecord, Book};
 use room::Room;
@@ -39,7 +39,7 @@ pub struct BatchConfig {
     /// protects copies of single files, not of the whole folder.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
-    /// Requests of batches that run at once.
+    /// Requests of batches that run at once. API keys with batches share them.
     #[serde(default = "parallel")]
     pub parallel: usize,
     /// Files and batches kept together; more are refused until some are deleted. A batch counts three
@@ -115,6 +115,8 @@ pub(crate) struct Batches {
     coming: Mutex<HashMap<String, Room>>,
     /// Wakes the runner.
     work: Notify,
+    /// Requests that may run at once, in the order in which they are asked for.
+    places: Semaphore,
 }
 
 impl Batches {
@@ -135,6 +137,7 @@ impl Batches {
             turn: Mutex::default(),
             coming: Mutex::default(),
             work: Notify::new(),
+            places: Semaphore::new(config.parallel.clamp(1, Semaphore::MAX_PERMITS)),
         };
         batches.sweep()?;
         Ok(batches)

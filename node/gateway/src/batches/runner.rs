@@ -1,7 +1,7 @@
 //! Running batches in the background.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::book::{BatchRecord, FileRecord, Stage};
+use super::book::{BatchRecord, FileRecord, LineFault, Stage};
 use super::lines::{self, Line, Lines, NameDigest};
 use super::{Batches, blocking};
 use crate::failure::Refusal;
@@ -25,8 +25,11 @@ use crate::ticket::{Running, Ticket};
 use crate::upstream::Upstream;
 use crate::vault::{Appender, VaultFault};
 
-/// Wait after a failure of the disk, and longest wait between two tries of a request.
+/// Wait after a batch could not go on, and longest wait between two tries of a request.
 const PAUSE: Duration = Duration::from_secs(30);
+
+/// Longest answer that is kept, bytes: with what stands around it, it fits into a frame of a file.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Tries of one request before its failure is its answer.
 const TRIES: u32 = 20;
@@ -50,19 +53,35 @@ struct LineResult {
 }
 
 impl<U: Upstream> Gateway<U> {
-    /// Runs batches, oldest first, for ever.
+    /// Runs batches for ever: of each API key its oldest, side by side.
     pub(crate) async fn run_batches(self: Arc<Self>) {
         let Some(batches) = self.batches().cloned() else { return };
+        let mut running = JoinSet::new();
+        let mut owners = HashMap::new();
         loop {
-            let next = batches.book().next_work();
-            let Some(batch) = next else {
-                batches.work.notified().await;
-                continue;
-            };
-            if let Err(fault) = self.run_batch(&batches, &batch).await {
-                tracing::error!(%fault, batch = batch.id, "a batch cannot go on; will try again");
-                tokio::time::sleep(PAUSE).await;
+            let in_hand = |owner: &str| owners.values().any(|other| other == owner);
+            let next = batches.book().next_work(in_hand);
+            for batch in next {
+                let owner = batch.owner.clone();
+                let (gateway, batches) = (self.clone(), batches.clone());
+                let task = running.spawn(async move { gateway.go_on(&batches, &batch).await });
+                owners.insert(task.id(), owner);
             }
+            tokio::select! {
+                () = batches.work.notified() => {}
+                Some(ended) = running.join_next_with_id() => match ended {
+                    Ok((task, ())) => drop(owners.remove(&task)),
+                    // It would end so again: the owner's batches wait for the next start.
+                    Err(fault) => tracing::error!(%fault, "a batch cannot go on"),
+                },
+            }
+        }
+    }
+
+    async fn go_on(self: &Arc<Self>, batches: &Arc<Batches>, batch: &BatchRecord) {
+        if let Err(fault) = self.run_batch(batches, batch).await {
+            tracing::error!(%fault, batch = batch.id, "a batch cannot go on; will try again");
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -71,44 +90,78 @@ impl<U: Upstream> Gateway<U> {
         batches: &Arc<Batches>,
         batch: &BatchRecord,
     ) -> Result<(), VaultFault> {
-        let endpoint = Endpoint::of_path(&batch.endpoint).unwrap_or(Endpoint::ChatCompletions);
-        let (mut input, results) = open(batches.clone(), batch.clone()).await?;
-        let results = Arc::new(Mutex::new(results));
-        let mut running = JoinSet::new();
-        loop {
-            while running.len() >= batches.config.parallel.max(1) {
-                book_line(batches, batch, &results, running.join_next().await).await?;
+        let opened = open_results(batches.clone(), batch.clone()).await;
+        let (result_bytes, ended) = match opened {
+            Err(fault) => (None, Err(fault)),
+            Ok(results) => {
+                let results = Arc::new(Mutex::new(results));
+                let mut running = JoinSet::new();
+                let ended = self.run_lines(batches, batch, &results, &mut running).await;
+                // What was sent is paid: its answers are kept, however the batch ends.
+                while !running.is_empty() {
+                    book_line(batches, batch, &results, running.join_next().await).await;
+                }
+                (Some(lock(&results).bytes()), ended)
             }
-            if batches.stage(&batch.id) != Some(Stage::InProgress) || expired(batch) {
-                break;
+        };
+        let damage = match ended {
+            Err(fault) if batch.is_damaged_by(&fault) => Some(fault.to_string()),
+            ended => ended.map(|()| None)?,
+        };
+        let (batches, id) = (batches.clone(), batch.id.clone());
+        blocking(move || batches.end(&id, result_bytes, damage)).await
+    }
+
+    /// Runs requests until none is left to begin; some may still run.
+    async fn run_lines(
+        self: &Arc<Self>,
+        batches: &Arc<Batches>,
+        batch: &BatchRecord,
+        results: &Arc<Mutex<Results>>,
+        running: &mut JoinSet<LineResult>,
+    ) -> Result<(), VaultFault> {
+        if !batches.goes_on(batch) {
+            return Ok(());
+        }
+        let endpoint = Endpoint::of_path(&batch.endpoint).unwrap_or(Endpoint::ChatCompletions);
+        let mut input = open_input(batches.clone(), batch.input_file.clone()).await?;
+        loop {
+            while running.len() >= batches.share() {
+                book_line(batches, batch, results, running.join_next().await).await;
+            }
+            if !batches.goes_on(batch) {
+                return Ok(());
             }
             let (rest, line) = next_open(input, endpoint, results.clone()).await?;
             input = rest;
-            let Some(line) = line else { break };
-            let (gateway, batch) = (self.clone(), batch.clone());
-            running.spawn(async move { gateway.run_line(&batch, endpoint, line).await });
+            let Some(line) = line else { return Ok(()) };
+            let (gateway, batches, batch) = (self.clone(), batches.clone(), batch.clone());
+            running.spawn(async move { gateway.run_line(&batches, &batch, endpoint, line).await });
         }
-        while !running.is_empty() {
-            book_line(batches, batch, &results, running.join_next().await).await?;
-        }
-        let (batches, id) = (batches.clone(), batch.id.clone());
-        blocking(move || batches.end(&id, lock(&results).bytes())).await
     }
 
     /// Runs one request until it has an answer or a failure that stays.
-    async fn run_line(&self, batch: &BatchRecord, endpoint: Endpoint, line: Line) -> LineResult {
+    async fn run_line(
+        &self,
+        batches: &Batches,
+        batch: &BatchRecord,
+        endpoint: Endpoint,
+        line: Line,
+    ) -> LineResult {
         let id = format!("batch_req_{:032x}", rand::random::<u128>());
         let mut tries = 0;
         let (status, body) = loop {
-            let refusal = match self.try_line(batch, endpoint, &line, &id).await {
+            // Whoever waits for the next try leaves the place to others.
+            let place = batches.places.acquire().await;
+            let tried = self.try_line(batch, endpoint, &line, &id).await;
+            drop(place);
+            let refusal = match tried {
                 Ok(answer) => break answer,
                 Err(refusal) => refusal,
             };
             tries += 1;
             let passing = matches!(refusal.error.status, 429 | 502 | 503 | 504);
-            let stopped = self.batches().and_then(|batches| batches.stage(&batch.id))
-                != Some(Stage::InProgress);
-            if !passing || tries >= TRIES || stopped || expired(batch) {
+            if !passing || tries >= TRIES || !batches.goes_on(batch) {
                 let body = serde_json::from_slice(&refusal.error.to_json()).unwrap_or_default();
                 break (refusal.error.status, body);
             }
@@ -159,7 +212,7 @@ impl<U: Upstream> Gateway<U> {
             }
         };
         let mut running = Running::new(Some(ticket), stream.parts);
-        let gathering = reply::gather(&mut running, limits.body_bytes);
+        let gathering = reply::gather(&mut running, limits.body_bytes.min(ANSWER_BYTES_MAX));
         let too_long = || ApiError::new(500, "api_error", "The answer is too long to be kept.");
         let (body, record) = match tokio::time::timeout_at(deadline.0, gathering).await {
             Ok(Gathered::Whole(body, record)) => (body, record),
@@ -173,16 +226,24 @@ impl<U: Upstream> Gateway<U> {
     }
 }
 
-/// Opens what is to be done, and reads what was done before.
-async fn open(batches: Arc<Batches>, batch: BatchRecord) -> Result<(Input, Results), VaultFault> {
+/// Opens what is to be done.
+async fn open_input(batches: Arc<Batches>, name: String) -> Result<Input, VaultFault> {
     blocking(move || {
+        let frames = batches.vault.frames(&name)?;
         let missing = || VaultFault::Damaged {
-            name: batch.input_file.clone(),
+            name,
             reason: "it is not there, but a batch reads it".to_owned(),
         };
-        let mut frames = batches.vault.frames(&batch.input_file)?.ok_or_else(missing)?;
+        let mut frames = frames.ok_or_else(missing)?;
         // Lines were found short enough when the batch was made.
-        let input = Lines::new(Box::new(move || frames.next()) as Box<_>, usize::MAX);
+        Ok(Lines::new(Box::new(move || frames.next()) as Box<_>, usize::MAX))
+    })
+    .await
+}
+
+/// Reads what was done before.
+async fn open_results(batches: Arc<Batches>, batch: BatchRecord) -> Result<Results, VaultFault> {
+    blocking(move || {
         let mut done = HashSet::new();
         let mut counts = [0u64; 2];
         let mut files = Vec::new();
@@ -200,7 +261,7 @@ async fn open(batches: Arc<Batches>, batch: BatchRecord) -> Result<(Input, Resul
         });
         let (errors, output) = (files.pop(), files.pop());
         match (output, errors) {
-            (Some(output), Some(errors)) => Ok((input, Results { output, errors, done })),
+            (Some(output), Some(errors)) => Ok(Results { output, errors, done }),
             _ => Err(VaultFault::Damaged { name: batch.id, reason: "no result files".to_owned() }),
         }
     })
@@ -239,28 +300,48 @@ fn lock(results: &Mutex<Results>) -> MutexGuard<'_, Results> {
 }
 
 impl Results {
+    /// Writes one answer to its file. After a fault it may be pushed again.
+    fn push(&mut self, line: &LineResult) -> Result<(), VaultFault> {
+        let file = if line.good { &mut self.output } else { &mut self.errors };
+        file.push(line.text.as_bytes())?;
+        self.done.insert(NameDigest::of(&line.custom_id));
+        Ok(())
+    }
+
     /// Bytes of the answers and of the errors.
     fn bytes(&self) -> [u64; 2] {
         [self.output.content_bytes(), self.errors.content_bytes()]
     }
 }
 
-/// Writes one answer down.
+/// Writes one answer down. It is paid: a full disk is waited for, and nothing new begins meanwhile.
 async fn book_line(
     batches: &Arc<Batches>,
     batch: &BatchRecord,
     results: &Arc<Mutex<Results>>,
     ended: Option<Result<LineResult, tokio::task::JoinError>>,
-) -> Result<(), VaultFault> {
+) {
     // A request that panicked has no answer and runs again after a restart.
-    let Some(Ok(result)) = ended else { return Ok(()) };
-    let (batches, id, results) = (batches.clone(), batch.id.clone(), results.clone());
-    blocking(move || {
-        let mut results = lock(&results);
-        let file = if result.good { &mut results.output } else { &mut results.errors };
-        file.push(result.text.as_bytes())?;
-        results.done.insert(NameDigest::of(&result.custom_id));
-        drop(results);
+    let Some(Ok(result)) = ended else { return };
+    let result = Arc::new(result);
+    let mut tries = 0;
+    loop {
+        let (results, line) = (results.clone(), result.clone());
+        match blocking(move || lock(&results).push(&line)).await {
+            Ok(()) => break,
+            Err(fault @ VaultFault::File { .. }) => {
+                tracing::error!(%fault, batch = batch.id, "an answer waits to be written down");
+            }
+            Err(fault) => {
+                tracing::error!(%fault, batch = batch.id, "an answer cannot be written down");
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1 << tries).min(PAUSE)).await;
+        tries = (tries + 1).min(5);
+    }
+    let (batches, id) = (batches.clone(), batch.id.clone());
+    let note = move || {
         batches.note(|book| {
             if let Some(record) = book.batches.get_mut(&id) {
                 let count = if result.good { &mut record.completed } else { &mut record.failed };
@@ -268,8 +349,9 @@ async fn book_line(
             }
         });
         Ok(())
-    })
-    .await
+    };
+    // It fails at the end of the program only.
+    drop(blocking(note).await);
 }
 
 fn expired(batch: &BatchRecord) -> bool {
@@ -281,6 +363,12 @@ impl BatchRecord {
     pub(super) fn result_names(&self) -> [String; 2] {
         [format!("file-out-{}", self.id), format!("file-err-{}", self.id)]
     }
+
+    /// Whether the fault is one of its own files', which no second try mends.
+    fn is_damaged_by(&self, fault: &VaultFault) -> bool {
+        let VaultFault::Damaged { name, .. } = fault else { return false };
+        *name == self.input_file || self.result_names().contains(name)
+    }
 }
 
 impl Batches {
@@ -288,17 +376,40 @@ impl Batches {
         self.book().batches.get(id).map(|batch| batch.stage)
     }
 
-    /// Ends a batch whose requests have all ended, and shows its files, of so many bytes.
-    fn end(&self, id: &str, result_bytes: [u64; 2]) -> Result<(), VaultFault> {
+    /// Whether more of its requests may begin.
+    fn goes_on(&self, batch: &BatchRecord) -> bool {
+        self.stage(&batch.id) == Some(Stage::InProgress) && !expired(batch)
+    }
+
+    /// Requests that one API key may have begun now: as many as fall to it.
+    fn share(&self) -> usize {
+        (self.config.parallel / self.book().owners_with_work().max(1)).max(1)
+    }
+
+    /// Ends a batch whose requests have all ended, and shows its files, of so many bytes; none where
+    /// they cannot be read. `damage` tells why it could not go on.
+    fn end(
+        &self,
+        id: &str,
+        result_bytes: Option<[u64; 2]>,
+        damage: Option<String>,
+    ) -> Result<(), VaultFault> {
         let now_s = unix_seconds() as u64;
         self.change(|book| {
             let Some(batch) = book.batches.get_mut(id) else { return };
             batch.stage = match batch.stage {
                 Stage::Cancelling => Stage::Cancelled,
+                _ if damage.is_some() => Stage::Failed,
                 _ if batch.completed + batch.failed < batch.total => Stage::Expired,
                 _ => Stage::Completed,
             };
             batch.ended_s = Some(now_s);
+            batch.faults.extend(damage.map(|damage| LineFault {
+                line: 0,
+                code: "damaged_file".to_owned(),
+                message: format!("The batch could not go on: {damage}."),
+            }));
+            let Some(result_bytes) = result_bytes else { return };
             let [output, errors] = batch.result_names();
             batch.output_file = (batch.completed > 0).then_some(output);
             batch.error_file = (batch.failed > 0).then_some(errors);

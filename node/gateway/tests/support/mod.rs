@@ -1,6 +1,8 @@
 //! A network that is none, and an HTTP client that shows every byte.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod batches;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
