@@ -16,6 +16,11 @@ use crate::fault::SendFault;
 
 /// What a command costs in the queue besides its data.
 const COMMAND_BYTES: usize = 64;
+/// More commands than this wait only for a peer that reads slowly, or not at all.
+const USUAL_COMMANDS: usize = 64;
+/// Data up to this length are copied before they wait for such a peer. The nodes cut messages out
+/// of pieces of 64 KiB, and a message of 100 bytes would hold its whole piece.
+const COPIED_BYTES_MAX: usize = 16 << 10;
 
 /// A command on its way to the connection.
 pub(crate) enum Command {
@@ -37,6 +42,18 @@ impl Command {
                 Self::AnswerError { message, .. } => message.len(),
                 Self::Export { context, .. } => context.len(),
             }
+    }
+
+    /// Frees the data from the memory that they share with others.
+    fn detach(&mut self) {
+        match self {
+            Self::Message(data) | Self::Query { data, .. } | Self::Answer { data, .. }
+                if data.len() <= COPIED_BYTES_MAX =>
+            {
+                *data = Bytes::copy_from_slice(data);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -220,7 +237,7 @@ impl LinkHandle {
         self.send_all([command])
     }
 
-    fn send_all<const N: usize>(&self, commands: [Command; N]) -> Result<(), SendFault> {
+    fn send_all<const N: usize>(&self, mut commands: [Command; N]) -> Result<(), SendFault> {
         if self.is_closed() {
             return Err(SendFault::Closed);
         }
@@ -231,6 +248,9 @@ impl LinkHandle {
         let result = if full {
             Err(self.stuck(before))
         } else {
+            if self.queued_commands() >= USUAL_COMMANDS {
+                commands.iter_mut().for_each(Command::detach);
+            }
             match self.commands.try_reserve_many(N) {
                 Ok(places) => {
                     places.zip(commands).for_each(|(place, command)| place.send(command));
@@ -248,8 +268,11 @@ impl LinkHandle {
 
     fn stuck(&self, queued_bytes: usize) -> SendFault {
         count(&self.shared.counters.stuck_commands);
-        let queued_commands = self.commands.max_capacity() - self.commands.capacity();
-        SendFault::Stuck { queued_commands, queued_bytes }
+        SendFault::Stuck { queued_commands: self.queued_commands(), queued_bytes }
+    }
+
+    fn queued_commands(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
     }
 }
 
@@ -259,5 +282,49 @@ fn fits(len: usize) -> Result<(), SendFault> {
         Ok(())
     } else {
         Err(SendFault::TooLong { len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory that says by its count whether somebody still holds it.
+    struct Piece(Arc<[u8]>);
+
+    impl AsRef<[u8]> for Piece {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_peer_that_does_not_read_holds_its_own_bytes_alone() {
+        const SENT: usize = 1_000;
+        let (sender, mut commands) = mpsc::channel(SENT);
+        let link = LinkHandle::new(ConnId(1), sender, Shared::new(1 << 30, Arc::default()));
+        let mut pieces = Vec::new();
+        for number in 0..SENT {
+            let piece: Arc<[u8]> = vec![(number % 251) as u8; 64 << 10].into();
+            let message = Bytes::from_owner(Piece(Arc::clone(&piece))).slice(..100);
+            match number % 3 {
+                0 => link.message(message),
+                1 => link.answer(1, message),
+                _ => link.query(1, message, Duration::ZERO),
+            }
+            .expect("there is room");
+            pieces.push(Arc::downgrade(&piece));
+        }
+        let held = pieces.iter().filter(|piece| piece.strong_count() > 0).count();
+        assert_eq!(held, USUAL_COMMANDS);
+        for number in 0..SENT {
+            let (Command::Message(data)
+            | Command::Answer { data, .. }
+            | Command::Query { data, .. }) = commands.try_recv().expect("queued")
+            else {
+                panic!("no data")
+            };
+            assert_eq!(data, vec![(number % 251) as u8; 100]);
+        }
     }
 }
