@@ -1,4 +1,5 @@
 //! Idempotency keys, API keys and TLS.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
