@@ -118,6 +118,7 @@ pub fn check_receipt(
     found.say(SUBJECT, "signature", Standing::Holds, "the receipt", reason);
     date(SUBJECT, asker, &mut found);
     evidence(file, receipt, asker, &mut found);
+    model_line(&said.model_name, asker, &mut found);
     body_line("request", said.request, compared.request.map(Body::of), &mut found);
     body_line("answer", said.answer, compared.answer.map(Body::of), &mut found);
     if said.end == ReceiptEnd::Cancelled {
@@ -137,6 +138,20 @@ pub fn check_receipt(
     };
     found.say(SUBJECT, "price", standing, "the receipt", reason);
     found
+}
+
+/// Names the model, which only whoever asked can compare with the one asked for.
+fn model_line(name: &str, asker: &Asker, found: &mut Examination) {
+    let digest = Digest32::sha256(&[name.as_bytes()]);
+    let (standing, reason) = match &asker.root {
+        None => (Standing::Unknown, format!("{name}, by the receipt; no registry to compare with")),
+        Some(root) if root.models.contains(&digest) => (
+            Standing::Holds,
+            format!("{name}, which the registry lists; is it the one you asked for?"),
+        ),
+        Some(_) => (Standing::Fails, format!("{name}, which the registry does not list")),
+    };
+    found.say(SUBJECT, "model", standing, "the receipt", reason);
 }
 
 fn body_line(claim: &str, said: Body, shown: Option<Body>, found: &mut Examination) {

@@ -90,7 +90,7 @@ const MACHINE_CLAIMS: [&str; 14] = [
 ];
 
 /// Claims about anything else.
-const OTHER_CLAIMS: [&str; 10] = [
+const OTHER_CLAIMS: [&str; 11] = [
     "registry",
     "proxies",
     "workers",
@@ -99,6 +99,7 @@ const OTHER_CLAIMS: [&str; 10] = [
     "evidence",
     "request",
     "answer",
+    "model",
     "price",
     "nonce",
 ];

@@ -192,6 +192,28 @@ fn a_receipt_is_judged_at_the_date_that_is_named_and_in_its_own_network() {
 }
 
 #[test]
+fn a_check_names_the_model() {
+    let signed = signed(&receipt());
+    let file = ReceiptFile::new(&signed, None);
+    let line = |models: Option<&[&str]>| {
+        let digest = |name: &&str| Digest32::sha256(&[name.as_bytes()]);
+        let root = models.map(|names| RootView {
+            models: names.iter().map(digest).collect(),
+            ..RootView::default()
+        });
+        let found = check_receipt(&file, &signed, Compared::default(), &Asker { root, ..asker() });
+        let line = found.claims.into_iter().find(|line| line.claim == "model").unwrap();
+        assert!(line.reason.starts_with("name@commit:root"), "{}", line.reason);
+        line.verdict
+    };
+    assert_eq!(line(Some(&["other@c:r", "name@commit:root"])), Standing::Holds);
+    // The part behind the name counts: it says which bytes.
+    assert_eq!(line(Some(&["name@other:root"])), Standing::Fails);
+    assert_eq!(line(None), Standing::Unknown);
+    assert!("model".parse::<Requirement>().is_ok());
+}
+
+#[test]
 fn requirements_are_read_and_unknown_never_passes() {
     let signed = signed(&receipt());
     let file = ReceiptFile::new(&signed, None);

@@ -293,10 +293,11 @@ impl Network {
         }
         let asked = Asked::of(request, state.prices.price_per_token);
         state.counts.asked += 1;
-        let root = state.identity.root.hash;
+        let (root, is_testnet) = (state.identity.root.hash, state.identity.is_testnet);
         let demanded = request.wishes.receipt || chosen.is_some();
         let expected = carries.then(|| {
-            Expected::new(nonce, root, body, demanded).signed_by(chosen.map(|c| c.keys.clone()))
+            Expected::new(nonce, (network::network_id(is_testnet), root), request, body, demanded)
+                .signed_by(chosen.map(|c| c.keys.clone()))
         });
         state.requests.insert(
             id,

@@ -22,7 +22,7 @@ use crate::receipts::{Expected, Received};
 const WINDOW_LEN: usize = 8 << 20;
 /// How long after its deadline the last message of a request is waited for.
 const LAST_WORD_MS: u64 = 1_000;
-/// Header in which a proxy of ours names the worker by its measurement.
+/// Header in which a proxy of ours names the worker by its measurement: the proxy's word.
 const WORKER_HEADER: &str = "x-cocoon-worker";
 /// Headers of the protocol that the gateway reports by itself.
 const OWN_HEADERS: [&str; 2] = [WORKER_HEADER, "x-cocoon-proxy"];

@@ -93,38 +93,15 @@ impl Shared {
             return Err(refusal(param, text));
         }
         let listed = self.listed(conn, model).await?;
-        self.ask_unknown(conn, &listed).await;
-        let mut chosen = Chosen { conn, workers: Vec::new(), keys: Vec::new() };
-        let mut objection = None;
+        // What is known now is not asked for, so it has to do until this is decided.
+        let now_ms = clock::steady_ms();
+        self.ask_unknown(conn, &listed, now_ms).await;
         let state = self.lock();
-        for (worker, _) in &listed {
-            let known = state.vetted.get(&conn).and_then(|known| known.workers.get(worker));
-            match known {
-                Some(Ok(judged)) => match demands.against_worker(judged) {
-                    None => {
-                        chosen.workers.push(*worker);
-                        chosen.keys.extend(judged.key);
-                    }
-                    Some(found) => objection = Some(found),
-                },
-                Some(Err((reason, _))) => {
-                    let text = format!("worker: no report: {reason}");
-                    objection.get_or_insert(Objection { param: "verdicts", text });
-                }
-                None => {}
-            }
-            if chosen.workers.len() == ONLY_WORKERS_MAX {
-                break;
-            }
-        }
-        drop(state);
-        if chosen.workers.is_empty() {
-            let text = || "no worker of the model gives reports".to_owned();
-            let none = Objection { param: "verdicts", text: text() };
-            let Objection { param, text } = objection.unwrap_or(none);
-            return Err(refusal(param, text));
-        }
-        Ok(chosen)
+        let vetted = state.vetted.get(&conn);
+        let vetted = vetted.ok_or(UpstreamError::NoProxy { retry_after: AWAY_RETRY })?;
+        let chosen = vetted.meeting(demands, model, &listed, now_ms);
+        let (workers, keys) = chosen.map_err(|Objection { param, text }| refusal(param, text))?;
+        Ok(Chosen { conn, workers, keys })
     }
 
     /// The proxy that a request for this model goes to; waits a moment for one.
@@ -202,12 +179,11 @@ impl Shared {
                 known.listed_at_ms = Some(now_ms);
             }
         }
-        let base = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
         let state = self.lock();
         let all = state.vetted.get(&conn).map(|known| known.listed.as_slice()).unwrap_or_default();
-        let of_model = all.iter().filter(|(_, name)| base(name) == base(model));
+        let of_model = all.iter().filter(|(_, name)| is_asked_for(name, model));
         let found: Vec<(i64, String)> = of_model.cloned().collect();
-        let served = state.offers().iter().any(|offer| offer.id == base(model));
+        let served = state.offers().iter().any(|offer| offer.id == base_of(model));
         match found.is_empty() && !served {
             true => {
                 let model = model.to_owned();
@@ -219,10 +195,10 @@ impl Shared {
 
     /// Asks those of these workers for their reports whose verdict is not known. Takes
     /// [`ROUND_WAIT`] at most, whatever they do.
-    async fn ask_unknown(self: &Arc<Self>, conn: ConnId, listed: &[(i64, String)]) {
+    async fn ask_unknown(self: &Arc<Self>, conn: ConnId, listed: &[(i64, String)], now_ms: u64) {
         let end = tokio::time::Instant::now() + ROUND_WAIT;
         let mut unknown = match self.lock().vetted.get(&conn) {
-            Some(vetted) => vetted.unknown(listed, clock::steady_ms()),
+            Some(vetted) => vetted.unknown(listed, now_ms),
             None => return,
         };
         let mut asking = JoinSet::new();
@@ -314,22 +290,84 @@ impl Shared {
 }
 
 impl Vetted {
+    /// What counts of this worker now. A report that came in this very millisecond counts, however
+    /// short it lasts.
+    fn known(&self, worker: i64, now_ms: u64) -> Option<&Verdict> {
+        self.workers.get(&worker).filter(|verdict| match verdict {
+            Ok(judged) => judged.until_ms >= now_ms,
+            Err((_, until_ms)) => *until_ms > now_ms,
+        })
+    }
+
+    /// The workers of this list that meet the demands with the model asked for, and the keys that
+    /// may sign their receipts. What a proxy says of a worker's model is its word alone: the
+    /// worker's own report has to name it.
+    fn meeting(
+        &self,
+        demands: &Demands,
+        model: &str,
+        listed: &[(i64, String)],
+        now_ms: u64,
+    ) -> Result<(Vec<i64>, Vec<Digest32>), Objection> {
+        let (mut workers, mut keys, mut objection) = (Vec::new(), Vec::new(), None);
+        for (worker, name) in listed {
+            let found = match self.known(*worker, now_ms) {
+                None => continue,
+                Some(Err((reason, _))) => {
+                    let text = format!("worker: no report: {reason}");
+                    objection.get_or_insert(Objection { param: "verdicts", text });
+                    continue;
+                }
+                Some(Ok(judged)) if judged.model != *name || !is_asked_for(name, model) => {
+                    let text = format!("worker: its report names the model {:?}", judged.model);
+                    Some(Objection { param: "verdicts", text })
+                }
+                Some(Ok(judged)) => {
+                    let found = demands.against_worker(judged);
+                    if found.is_none() {
+                        workers.push(*worker);
+                        keys.extend(judged.key);
+                    }
+                    found
+                }
+            };
+            objection = found.or(objection);
+            if workers.len() == ONLY_WORKERS_MAX {
+                break;
+            }
+        }
+        if workers.is_empty() {
+            let text = || "no worker of the model gives reports".to_owned();
+            return Err(objection.unwrap_or_else(|| Objection { param: "verdicts", text: text() }));
+        }
+        Ok((workers, keys))
+    }
+
     /// Those of these workers that are to be asked, the last one first. Workers that were never
     /// asked come before those that gave nothing, so that silent ones cannot keep others away.
     fn unknown(&self, listed: &[(i64, String)], now_ms: u64) -> Vec<i64> {
         if now_ms < self.rest_until_ms {
             return Vec::new();
         }
-        let is_known = |worker: &i64, model: &str| match self.workers.get(worker) {
-            Some(Ok(judged)) => judged.until_ms > now_ms && judged.model == model,
-            Some(Err((_, until_ms))) => *until_ms > now_ms,
-            None => false,
+        let is_known = |worker: i64, model: &str| match self.known(worker, now_ms) {
+            Some(Ok(judged)) => judged.model == model,
+            known => known.is_some(),
         };
-        let unknown = listed.iter().filter(|(worker, model)| !is_known(worker, model));
+        let unknown = listed.iter().filter(|(worker, model)| !is_known(*worker, model));
         let mut unknown: Vec<i64> = unknown.map(|(worker, _)| *worker).collect();
         unknown.sort_by_key(|worker| !matches!(self.workers.get(worker), Some(Err(_))));
         unknown
     }
+}
+
+/// Whether a worker with this full name serves the model that a request names: the same up to `@`,
+/// or all of it where the request has an `@`.
+pub(crate) fn is_asked_for(full: &str, asked: &str) -> bool {
+    full == asked || (!asked.contains('@') && base_of(full) == asked)
+}
+
+fn base_of(name: &str) -> &str {
+    name.split('@').next().unwrap_or_default()
 }
 
 /// What is kept of a worker that did not answer.
@@ -382,6 +420,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cocoon_gateway::upstream::Wishes;
+    use cocoon_proof::{ClaimLine, Examination, Standing};
 
     fn listed(workers: &[i64]) -> Vec<(i64, String)> {
         workers.iter().map(|worker| (*worker, "m".to_owned())).collect()
@@ -407,5 +447,54 @@ mod tests {
         vetted.rest_until_ms = 200;
         assert_eq!(vetted.unknown(&listed(&[3]), 199), [0; 0]);
         assert_eq!(vetted.unknown(&listed(&[3]), 200), [3]);
+    }
+
+    fn judged(model: &str, until_ms: u64) -> Verdict {
+        let line = ClaimLine {
+            subject: "worker 1".into(),
+            claim: "weights".into(),
+            verdict: Standing::Holds,
+            source: String::new(),
+            age_ms: None,
+            reason: String::new(),
+        };
+        let found = Examination { judged_at_ms: 0, claims: vec![line], events: Vec::new() };
+        let key = Some(Digest32::ZERO);
+        Ok(Arc::new(Judged { found, kind: "tdx", key, model: model.into(), until_ms }))
+    }
+
+    fn weights() -> Demands {
+        let wishes = Wishes { verdicts: vec!["worker.weights".into()], ..Wishes::default() };
+        Demands::read(&wishes).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_worker_is_chosen_only_for_the_model_that_its_own_report_names() {
+        let mut vetted = Vetted::default();
+        vetted.workers.insert(1, judged("big@a:b", 100));
+        vetted.workers.insert(2, judged("small@a:b", 100));
+        let said = [(1, "big@a:b".to_owned()), (2, "big@a:b".to_owned())];
+        let chosen = |asked: &str, listed: &[(i64, String)]| {
+            vetted.meeting(&weights(), asked, listed, 50).map(|(workers, _)| workers)
+        };
+        assert_eq!(chosen("big", &said), Ok(vec![1]));
+        assert_eq!(chosen("big@a:b", &said), Ok(vec![1]));
+        let refused = chosen("big", &said[1..]).unwrap_err();
+        assert!(refused.text.contains("small@a:b"), "{refused:?}");
+        // Whoever asks for certain bytes gets no others.
+        for other in ["big@a:c", "big@c:b", "big@a", "big@", "bi"] {
+            assert!(chosen(other, &said).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_is_over_counts_no_more_while_nobody_is_asked() {
+        let mut vetted = Vetted { rest_until_ms: 500, ..Vetted::default() };
+        vetted.workers.insert(1, judged("m", 100));
+        let listed = listed(&[1]);
+        let chosen = |now_ms| vetted.meeting(&weights(), "m", &listed, now_ms);
+        assert_eq!(chosen(100), Ok((vec![1], vec![Digest32::ZERO])));
+        assert_eq!(vetted.unknown(&listed, 101), [0; 0], "nobody is asked");
+        assert!(chosen(101).is_err());
     }
 }

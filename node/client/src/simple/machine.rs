@@ -3,12 +3,15 @@
 use cocoon_attest::Digest32;
 use cocoon_gateway::answer::WorkerSeen;
 
-/// What the machines behind an answer proved about themselves.
+/// The machines behind an answer, as far as they are known. What stands here of the worker is the
+/// proxy's word; [`Client::verify`](super::Client::verify) judges what machines show themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Image hash of the worker, hex; `None` when nothing is known, as behind a reference proxy.
+    /// Image hash of the worker as the proxy told it, hex; `None` when nothing is known, as behind
+    /// a reference proxy.
     pub measurement: Option<String>,
-    /// Kind of its trusted environment, as in `tdx`; `None` when nothing is known.
+    /// Kind of the network's trusted environments by this node's own configuration, as in `tee`;
+    /// `None` when nothing is known.
     pub tee_kind: Option<String>,
     /// Image hash of the proxy in between, hex.
     pub proxy_measurement: Option<String>,
@@ -17,11 +20,11 @@ pub struct Machine {
 /// Whether the registry lists an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listed {
-    /// The image is one of those that the network lists for workers.
+    /// The image told is one of those that the network lists for workers.
     Yes,
     /// It is not: do not trust the answer with anything.
     No,
-    /// The worker proved nothing that reached us.
+    /// Nothing of the worker was told.
     Unknown,
 }
 

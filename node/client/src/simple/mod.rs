@@ -133,8 +133,9 @@ impl Client {
         Ok(vectors)
     }
 
-    /// Holds the machine that answered against the registry: is what it proved to run an image
-    /// that the network lists for workers? [`Client::verify`] asks for everything else.
+    /// Holds the machine that answered against the registry: is the image that the proxy told of it
+    /// one that the network lists for workers? That is the proxy's word: what machines show
+    /// themselves is judged by [`Client::verify`].
     #[must_use]
     pub fn listed(&self, machine: &Machine) -> Listed {
         machine.listed_in(&self.network.registry().worker_images)

@@ -16,12 +16,13 @@ use cocoon_link::{
     PortLimits, Route, Tag,
 };
 use cocoon_units::Secret;
-use cocoon_wire::cocoon::{GetEndorsedReport, GetReport, OnlyWorkers, Receipt, Workers};
+use cocoon_wire::client::RunQueryEx;
+use cocoon_wire::cocoon::{GetEndorsedReport, GetReport, OnlyWorkers, Receipt, Worker, Workers};
 use cocoon_wire::tl::{decode, encode};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::site::{ANSWER, Machine, PROXY_IMAGE, Pair, Site, address};
+use crate::site::{ANSWER, MODEL, Machine, OTHER_MODEL, PROXY_IMAGE, Pair, Site, address};
 use crate::{CHAT, verify_until};
 
 /// Time for a query that is passed on.
@@ -40,6 +41,9 @@ enum Lie {
     OtherReport,
     /// Does the same and keeps the receipt, which would tell.
     KeptReceipt,
+    /// Says that a worker of another model, which the registry lists too, serves the one asked for,
+    /// and gives it the request.
+    OtherModel,
 }
 
 /// One way through: the client's connection and ours to the proxy.
@@ -134,6 +138,14 @@ impl Liar {
 
     fn client_says(&self, event: Event) -> Event {
         match event {
+            Event::Message(data) if self.lie == Lie::OtherModel => {
+                let Ok(query) = decode::<RunQueryEx<'_>>(&data) else {
+                    return Event::Message(data);
+                };
+                let base = OTHER_MODEL.split('@').next().unwrap();
+                let query = RunQueryEx { model_name: base.into(), ..query };
+                Event::Message(Opaque(encode(&query).into()))
+            }
             Event::Message(data) if self.lie != Lie::None => {
                 let Ok(only) = decode::<OnlyWorkers>(&data) else { return Event::Message(data) };
                 let good = self.good;
@@ -166,6 +178,13 @@ impl Liar {
                     // Connections are named in their order, and the good worker came first.
                     self.good = self.listed.iter().copied().min();
                 }
+                if self.lie == Lie::OtherModel
+                    && let Some(swapped) = self.swapped()
+                    && let Event::Answer { id, data } = &event
+                    && decode::<Workers<'_>>(data).is_ok()
+                {
+                    return Some(Event::Answer { id: *id, data: Opaque(swapped.into()) });
+                }
             }
             Event::Message(data)
                 if self.lie == Lie::KeptReceipt && decode::<Receipt<'_>>(data).is_ok() =>
@@ -175,6 +194,14 @@ impl Liar {
             _ => {}
         }
         Some(event)
+    }
+
+    /// The list of workers, where each is said to serve the other's model.
+    fn swapped(&self) -> Option<Vec<u8>> {
+        let good = self.good?;
+        let model = |name: i64| if name == good { OTHER_MODEL } else { MODEL };
+        let worker = |&worker: &i64| Worker { worker, model: model(worker).into() };
+        Some(encode(&Workers { workers: self.listed.iter().map(worker).collect() }))
     }
 }
 
@@ -210,7 +237,12 @@ impl Town {
         let registry = site.path("lying-network.json");
         site.write_registry(&registry, at);
         let other = site
-            .pair_with("other", Machine::default(), |_, gateway| gateway.network_file = registry)
+            .pair_with("other", Machine::default(), |worker, gateway| {
+                gateway.network_file = registry;
+                if lie == Lie::OtherModel {
+                    worker.model = OTHER_MODEL.into();
+                }
+            })
             .await;
         other.ready().await;
         let town = Self { stop, liar, good, other };
@@ -251,4 +283,22 @@ async fn an_answer_by_another_worker_than_the_one_checked_is_not_accepted() {
         }
         town.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_by_another_model_than_the_one_asked_for_is_not_accepted() {
+    let site = Site::checking(Machine::default()).await;
+    let town = Town::start(&site, Lie::OtherModel).await;
+    // The report is genuine and its model is listed; it is only not the one asked for.
+    let (head, answer) = town.other.chat(CHAT, "x-cocoon-verdicts: worker.weights\r\n").await;
+    assert!(!head.starts_with("http/1.1 200"), "{head} {answer}");
+    assert!(answer.contains("demand_not_met") && answer.contains(OTHER_MODEL), "{answer}");
+    assert_eq!((town.good.posts(), town.other.posts()), (0, 0), "nothing was sent");
+    // Without a look at the report it is the receipt that tells.
+    let (head, answer) = town.other.chat(CHAT, "x-cocoon-receipt: on\r\n").await;
+    assert!(!head.starts_with("http/1.1 200"), "{head} {answer}");
+    assert!(answer.contains("another model") && !answer.contains("four"), "{answer}");
+    assert!(!head.contains("x-cocoon-receipt: rcpt_"), "{head}");
+    assert_eq!((town.good.posts(), town.other.posts()), (0, 1));
+    town.end().await;
 }

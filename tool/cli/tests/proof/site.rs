@@ -21,6 +21,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
 pub(crate) const MODEL: &str = "mock@0000:1111";
+/// Listed, too.
+pub(crate) const OTHER_MODEL: &str = "tiny@0000:2222";
 pub(crate) const PROXY_IMAGE: &str = "proof-proxy";
 pub(crate) const WORKER_IMAGE: &str = "proof-worker";
 /// Number of the machine that lies. The gateway's collateral is about this one.
@@ -217,11 +219,13 @@ impl Site {
                 [simulated_image_hash(&roots, image).unwrap(), snp_image_hash(&roots, image)];
             both.map(|hash| PublicKey(hash).to_base64())
         };
+        let models = [MODEL, OTHER_MODEL]
+            .map(|name| PublicKey(ModelName::new(name).unwrap().hash()).to_base64());
         let network = serde_json::json!({
             "@type": "rootConfig.pseudo",
             "proxy_hashes": listed(PROXY_IMAGE),
             "worker_hashes": listed(WORKER_IMAGE),
-            "model_hashes": [PublicKey(ModelName::new(MODEL).unwrap().hash()).to_base64()],
+            "model_hashes": models,
             "registered_proxies": [{
                 "@type": "rootConfig.registeredProxy",
                 "seqno": 1,
