@@ -498,6 +498,7 @@ impl Shared {
         state.prices = root.network.params.price_table();
         self.proofs.adopt(root_view(root, identity.root.hash, identity.is_testnet));
         state.identity = Arc::new(identity);
+        crate::registry::admit(self.proofs.presence(), root);
         for proxy in state.proxies.values().filter(|_| moves) {
             proxy.link.close();
         }

@@ -2,6 +2,7 @@
 
 use cocoon_contract::root::RootState;
 use cocoon_host::clock;
+use cocoon_host::peers::Presence;
 use cocoon_link::{Dialer, KeptLink, Tag};
 use cocoon_role_client::Identity;
 use cocoon_units::ImageHash;
@@ -27,6 +28,14 @@ pub(crate) fn dial(dialer: &Dialer, root: &RootState, connections: usize) -> Vec
 
 pub(crate) fn images(root: &RootState) -> BTreeSet<ImageHash> {
     root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect()
+}
+
+/// Lets in proxies of these images alone, where images are looked at.
+pub(crate) fn admit(presence: &Presence, root: &RootState) {
+    let images: Vec<[u8; 32]> = root.proxy_hashes.iter().map(|hash| hash.0).collect();
+    if let Err(fault) = presence.admit_images(&images) {
+        tracing::error!(%fault, "the registry's images are refused; those before stay in use");
+    }
 }
 
 pub(crate) fn identity(config: &ClientConfig, checked: Checked, root: RootState) -> Identity {

@@ -43,8 +43,8 @@ pub struct AnswerHead {
 /// What is known of the worker that answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerSeen {
-    /// Measurement (image hash) of the worker as attested, hex; empty when unknown, as behind a
-    /// reference proxy.
+    /// Measurement (image hash) of the worker as the proxy told it, hex; empty when unknown, as
+    /// behind a reference proxy.
     pub measurement: String,
     /// Kind of trusted environment: `tdx`, `sev-snp`, `fake`; empty when unknown.
     pub tee_kind: String,

@@ -85,6 +85,8 @@ pub(crate) struct Trust {
     judge: Option<AttestedPeer>,
     /// Judges fresh evidence, the image too.
     fresh: Option<AttestedPeer>,
+    /// Whether `fresh` looks at images, by a list that may be replaced.
+    lists_images: bool,
     /// The rules for machines, also where every peer is admitted.
     rules: Option<Policy>,
     keeper: Arc<dyn Keeper>,
@@ -140,6 +142,7 @@ impl Trust {
                 image: Digest32::ZERO,
                 judge: None,
                 fresh: None,
+                lists_images: false,
                 rules: None,
                 requires_fresh: false,
                 behind_router: Arc::default(),
@@ -227,7 +230,21 @@ impl Trust {
         let source = Arc::new(AtHand(Arc::clone(&self.keeper)));
         let fresh = AttestedPeer::new(policy.with_images(images), source);
         self.fresh = Some(fresh.map_err(|fault| fault.to_string())?);
+        self.lists_images = true;
         Ok(())
+    }
+
+    /// Judges by this list instead from now on, in all clones. Where images are not looked at they
+    /// still are not; an empty list admits nobody.
+    pub(crate) fn replace_images(&self, images: &[[u8; 32]]) -> Result<(), String> {
+        let (Some(judge), Some(fresh), true) = (&self.judge, &self.fresh, self.lists_images) else {
+            return Ok(());
+        };
+        let listed = images.iter().map(|image| Digest32::from(*image));
+        // Without any image the claim would not be looked at.
+        let nobody = images.is_empty().then_some(Digest32::ZERO);
+        let policy = judge.current_policy().with_images(listed.chain(nobody));
+        fresh.replace_policy(policy).map_err(|fault| fault.to_string())
     }
 
     fn judging(
@@ -246,6 +263,7 @@ impl Trust {
             image,
             judge,
             fresh,
+            lists_images: false,
             rules,
             keeper,
             requires_fresh: true,

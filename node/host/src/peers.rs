@@ -104,6 +104,17 @@ impl Presence {
         Ok(Self { subject: Some(subject), ..self })
     }
 
+    /// The root contract lists other images for peers now: who comes from now on is judged by them,
+    /// on routes and entries made before too, and so is evidence that is renewed. Open connections
+    /// stay; whoever holds them closes those that the list no longer allows. Where the subject named
+    /// no images they are still not looked at.
+    ///
+    /// # Errors
+    /// The images contradict the policy: the list before it stays in use.
+    pub fn admit_images(&self, images: &[[u8; 32]]) -> Result<(), String> {
+        self.trust.replace_images(images)
+    }
+
     fn guard(&self, admit: Option<Admit>) -> Option<Arc<dyn Guard>> {
         let subject = self.subject.clone()?;
         Some(Arc::new(ChannelGuard {

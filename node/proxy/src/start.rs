@@ -98,6 +98,7 @@ pub async fn start(config: ProxyConfig, stop: Stop) -> Result<Running, RunFault>
         ports.open(config.listen_workers, turn::WORKERS, Admit::Attested, "workers").await?;
     let clients =
         ports.open(config.listen_clients, turn::CLIENTS, Admit::Anybody, "clients").await?;
+    turn.presence = Some(presence.clone());
     let (desk, questions) = Desk::new();
     // Pages outlive the request to stop: they show how the end goes.
     let pages_stop = Stop::new();

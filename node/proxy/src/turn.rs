@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cocoon_contract::root::RootState;
 use cocoon_host::key_feed::KeyFeed;
+use cocoon_host::peers::Presence;
 use cocoon_host::{Books, BooksEvent, Stop};
 use cocoon_link::{Event, LinkEvent, LinkHandle, Links, Opened, Origin, SendFault, Tag};
 use cocoon_role_proxy::{Act, ConnId, Note, Now, Outbox, Proxy, Side};
@@ -45,6 +46,8 @@ pub(crate) struct Turn {
     chain: Option<ChainSide>,
     peers: HashMap<ConnId, LinkHandle>,
     pub(crate) keys: KeyFeed,
+    /// Judges those who come; nothing before the ports are open.
+    pub(crate) presence: Option<Presence>,
     hold: Hold,
     out: Outbox,
     rates: Rates,
@@ -82,6 +85,7 @@ impl Turn {
             chain,
             peers: HashMap::new(),
             keys: KeyFeed::default(),
+            presence: None,
             hold: Hold::default(),
             out: Outbox::new(),
             rates: Rates::default(),

@@ -157,6 +157,7 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
         dialer,
         connections,
         keys,
+        presence,
     };
     node.run(backend, Duration::from_secs(config.drain_s), stop).await
 }
@@ -214,6 +215,7 @@ struct Node {
     dialer: Dialer,
     connections: usize,
     keys: KeyFeed,
+    presence: Presence,
 }
 
 impl Node {
@@ -246,6 +248,7 @@ impl Node {
                 }
                 Some(told) = self.told.recv() => {
                     if let Told::Root(root) = &told {
+                        self.admit(root);
                         self.redial(root);
                     }
                     self.state.told(told);
@@ -305,6 +308,14 @@ impl Node {
             Order::Collect(proxy) => self.state.collects = (self.state.collects.0 + 1, proxy),
         }
         self.state.announce();
+    }
+
+    /// Lets in proxies of the images listed now, where images are looked at.
+    fn admit(&self, root: &RootState) {
+        let images: Vec<[u8; 32]> = root.proxy_hashes.iter().map(|hash| hash.0).collect();
+        if let Err(fault) = self.presence.admit_images(&images) {
+            tracing::error!(%fault, "the registry's images are refused; those before stay in use");
+        }
     }
 
     /// Keeps connections to the proxies that the registry lists now.

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use cocoon_attest::{ClaimKind, Digest32, Endorsement, Finding, NamedOwner, Policy};
 use cocoon_evidence::sim::{DevPki, SimulatedPlatform, SimulatedPlatformForm};
-use cocoon_host::evidence::EvidenceConfig;
+use cocoon_host::evidence::{EvidenceConfig, simulated_image_hash};
 use cocoon_host::peers::{Admit, Presence, Transport};
-use cocoon_host::{ChannelRole, Stop};
+use cocoon_host::{ChannelRole, Stop, Subject};
 use cocoon_link::{Entry, Event};
 use cocoon_units::Secret;
 use cocoon_wire::cocoon::{self, ATTESTED_CHANNEL, CancelQuery, ENDORSEMENTS};
 use cocoon_wire::tl::encode;
 use ed25519_dalek::SigningKey;
 
-use crate::party::{Node, World, introduce, introduced, subject};
+use crate::party::{Node, WORKER_SEED, World, introduce, introduced, subject};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_sides_show_fresh_evidence_before_the_first_request() {
@@ -155,4 +155,54 @@ async fn nothing_is_announced_on_plain_connections() {
     to_worker.answer(id, introduced()).unwrap();
     let Event::Answer { data, .. } = worker.next().await else { panic!("an answer") };
     assert!(!cocoon::introduction(&data).unwrap().1.contains(ATTESTED_CHANNEL));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_images_that_is_replaced_counts_for_whoever_comes_next() {
+    let (world, stop) = (World::new(), Stop::new());
+    let hash = |image: &str| simulated_image_hash(&world.roots(), image).unwrap();
+    let other = hash("other");
+    // One of them dials and the other one listens: both have made their ways in before.
+    let seed = Secret::new([WORKER_SEED; 32]);
+    let worker = Presence::start(&seed, &world.evidence("worker", 2, true), &stop).unwrap();
+    let subject = Subject { peer_images: vec![other], ..subject(ChannelRole::Worker) };
+    let worker = worker.speaking_for(subject).unwrap();
+    for (listed, is_let_in) in [
+        (None, false),
+        (Some(vec![hash("proxy")]), true),
+        (Some(vec![other]), false),
+        (Some(vec![other, hash("proxy")]), true),
+        (Some(Vec::new()), false),
+    ] {
+        let route = worker.route(&Transport::Direct, 8);
+        if let Some(listed) = &listed {
+            worker.admit_images(listed).unwrap();
+        }
+        let (mut proxy, mut dialler) = (Node::new(), Node::new());
+        let listener = proxy.listen(world.proxy()).await;
+        dialler.dial(route, listener.address());
+        let to_worker = proxy.opened().await;
+        introduce(&dialler.opened().await);
+        let (id, _) = proxy.query().await;
+        to_worker.answer(id, introduced()).unwrap();
+        match is_let_in {
+            true => assert!(dialler.attested().await.is_fresh()),
+            false => {
+                let reason = dialler.refused().await;
+                assert!(reason.contains("image"), "{listed:?}: {reason}");
+            }
+        }
+    }
+    // Who looks at no images goes on so.
+    let indifferent = Presence::start(&seed, &world.evidence("worker", 2, true), &stop).unwrap();
+    let indifferent = indifferent.speaking_for(crate::party::subject(ChannelRole::Worker)).unwrap();
+    indifferent.admit_images(&[other]).unwrap();
+    let (mut proxy, mut dialler) = (Node::new(), Node::new());
+    let listener = proxy.listen(world.proxy()).await;
+    dialler.dial(indifferent.route(&Transport::Direct, 8), listener.address());
+    let to_worker = proxy.opened().await;
+    introduce(&dialler.opened().await);
+    let (id, _) = proxy.query().await;
+    to_worker.answer(id, introduced()).unwrap();
+    assert!(dialler.attested().await.is_fresh());
 }

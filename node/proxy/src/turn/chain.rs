@@ -262,6 +262,11 @@ impl Turn {
                 return;
             }
         }
+        let images: Vec<[u8; 32]> = root.worker_hashes.iter().map(|hash| hash.0).collect();
+        let admitted = self.presence.as_ref().map_or(Ok(()), |held| held.admit_images(&images));
+        if let Err(fault) = admitted {
+            tracing::error!(%fault, "the registry's images are refused; those before stay in use");
+        }
         if self.machine.contract() != before {
             self.follow_contract();
         }
