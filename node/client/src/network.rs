@@ -245,9 +245,7 @@ impl Network {
         let body = Body::of(request.body.expose());
         let mut state = self.shared.lock();
         let now_ms = clock::steady_ms();
-        if let Some(away) = state.funds.away {
-            return Err(Submitted::ChainAway(away));
-        }
+        state.funds.away.map_or(Ok(()), |away| Err(Submitted::ChainAway(away)))?;
         let found = state.proxy_of(&request.model, chosen, id, now_ms);
         let Some((conn, named)) = found else { return Err(Submitted::NoProxy(head)) };
         let identity = Arc::clone(&state.identity);

@@ -120,8 +120,7 @@ pub async fn serve(config: &WorkerConfig, stop: &Stop) -> Result<(), WorkerFault
 
     let keys = ask_for_keys(config, &presence, stop)?;
     let (tell, told) = unbounded_channel();
-    let checks = config.check_proxy_images || !config.is_test;
-    let models = checks.then(|| root.model_hashes.clone());
+    let models = (config.check_proxy_images || !config.is_test).then(|| root.model_hashes.clone());
     let weights_events = weights.watch();
     let model_change =
         ModelChange::new(&config.change_model_script, models, weights).stating(served);
