@@ -93,8 +93,8 @@ pub(crate) fn quote_root(
 ) -> Result<Digest48, BadEvidence> {
     let unreadable =
         |detail: String| BadEvidence::Malformed { what: "the PCK certificate chain", detail };
-    let chain = dcap_qvl::intel::extract_cert_chain(quote)
-        .map_err(|error| unreadable(format!("{error:#}")))?;
+    let chain =
+        dcap_qvl::intel::extract_cert_chain(quote).map_err(|error| unreadable(words(&error)))?;
     let last = chain.last().ok_or_else(|| unreadable("it is empty".to_owned()))?;
     let digest = chain::point_digest(&chain::certificate(last).map_err(unreadable)?);
     if roots.tdx.contains(&digest) {
@@ -106,7 +106,7 @@ pub(crate) fn quote_root(
 
 /// Names the fault of a quote that failed although the collateral is sound.
 pub(crate) fn blame(error: &anyhow::Error) -> Obstacle {
-    let detail = format!("{error:#}");
+    let detail = words(error);
     // The library reads the root more strictly than we do; the root came with the collateral.
     if detail.contains("Failed to load root ca") {
         return CannotCheck::UntrustedCollateral { what: "the trusted root", detail }.into();
@@ -127,5 +127,26 @@ pub(crate) fn blame(error: &anyhow::Error) -> Obstacle {
 }
 
 fn malformed(error: &anyhow::Error) -> BadEvidence {
-    BadEvidence::Malformed { what: QUOTE, detail: format!("{error:#}") }
+    BadEvidence::Malformed { what: QUOTE, detail: words(error) }
+}
+
+/// The library's own words. The reader of DER below it ends its texts with the place in its sources,
+/// which depends on the machine that built it.
+fn words(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    match text.find(" @/") {
+        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_depends_on_where_this_was_built() {
+        let error = anyhow::anyhow!("not a valid sequence @/home/me/src/typed/sequence.rs:130");
+        assert_eq!(words(&error.context("Failed")), "Failed: not a valid sequence");
+    }
 }
