@@ -169,6 +169,8 @@ pub const ALL: &[Entry] = catalogue! {
     cocoon::GetReport,
     cocoon::GetEndorsedReport,
     cocoon::GetFullReport,
+    cocoon::Introduce,
+    cocoon::Introduced,
     sealed_key::GetPersistentKey,
     sealed_key::PersistentKey,
 };

@@ -3,10 +3,10 @@
 //! An addition is used only when both sides announced its bit in the `flags` word of their
 //! `params`. A reference node ignores these bits, so it never sees the messages.
 
-use cocoon_units::RequestId;
+use cocoon_units::{RequestId, Role};
 
-use crate::tl::{Blob, Constructor as _, Extensions, Text};
-use crate::{client, worker};
+use crate::tl::{self, Blob, Constructor as _, Extensions, Text};
+use crate::{client, key_manager, worker};
 
 /// Bit 16 of `params.flags`: the sender understands [`CancelQuery`].
 pub const CANCEL_QUERY: Extensions = Extensions(1 << 16);
@@ -163,32 +163,69 @@ tl_struct! {
         /// [`VTPM_QUOTES`]. A worker looks at those it knows.
         reads: i32,
     }
+
+    /// Introduces a proxy or a worker to a key manager, before it asks for keys: what
+    /// `connectToProxy` is towards a proxy. A key manager of the reference does not know it and is
+    /// asked for keys all the same, where evidence in certificates will do.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    Introduce = "cocoon.introduce" 0xd384_f16b {
+        /// What the sender announces: bits of [`Extensions`].
+        flags: i32,
+        /// 2 for a proxy, 3 for a worker.
+        role: i32,
+    }
+
+    /// A key manager's answer to [`Introduce`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    Introduced = "cocoon.introduced" 0x8829_578c {
+        /// What the key manager announces: bits of [`Extensions`].
+        flags: i32,
+    }
 }
 
 /// Which side an introduction comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Introduction {
-    /// The side that dialled: `connectToProxy` of a client or a worker, a query.
-    Dialling,
-    /// The side that was dialled: `connectedToProxy`, the answer.
+    /// The side that dialled, and as what: `connectToProxy` of a client or a worker, or
+    /// [`Introduce`]; a query.
+    Dialling(Role),
+    /// The side that was dialled: `connectedToProxy` or [`Introduced`], the answer.
     Dialled,
 }
 
 /// Where the `flags` word of an introduction stands: behind the constructor, because its first
-/// field is a bare `params` object and `flags` is the first field of that.
+/// field is that word, or a bare `params` object of which it is the first field.
 const FLAGS: std::ops::Range<usize> = 4..8;
 
 /// Returns which introduction this boxed object is and what it announces; nothing for any other
 /// object. Whether the rest of it can be read is for the role to find out.
 #[must_use]
 pub fn introduction(object: &[u8]) -> Option<(Introduction, Extensions)> {
-    let side = match crate::tl::constructor_id(object)? {
-        client::ConnectToProxy::ID | worker::ConnectToProxy::ID => Introduction::Dialling,
-        client::ConnectedToProxy::ID | worker::ConnectedToProxy::ID => Introduction::Dialled,
+    let side = match tl::constructor_id(object)? {
+        client::ConnectToProxy::ID => Introduction::Dialling(Role::Client),
+        worker::ConnectToProxy::ID => Introduction::Dialling(Role::Worker),
+        Introduce::ID => Introduction::Dialling(tl::decode::<Introduce>(object).ok()?.role()?),
+        client::ConnectedToProxy::ID | worker::ConnectedToProxy::ID | Introduced::ID => {
+            Introduction::Dialled
+        }
         _ => return None,
     };
     let flags = object.get(FLAGS)?.try_into().ok()?;
     Some((side, Extensions(u32::from_le_bytes(flags))))
+}
+
+/// Returns as what a peer asks for keys that has not introduced itself; nothing for any other query.
+#[must_use]
+pub fn asks_for_keys(object: &[u8]) -> Option<Role> {
+    match tl::constructor_id(object)? {
+        key_manager::GetProxyPrivateKeys::ID | key_manager::GetProxyPrivateKeysBase::ID => {
+            Some(Role::Proxy)
+        }
+        key_manager::GetWorkerPrivateKeys::ID | key_manager::GetWorkerPrivateKeysBase::ID => {
+            Some(Role::Worker)
+        }
+        _ => None,
+    }
 }
 
 /// Announces one of [`RESERVED_BITS`] more in an introduction; leaves any other object alone.
@@ -199,6 +236,37 @@ pub fn announce(object: &mut [u8], bits: Extensions) {
         flags.copy_from_slice(&after.0.to_le_bytes());
     }
 }
+
+impl Introduce {
+    /// Introduces a proxy or a worker.
+    #[must_use]
+    pub const fn as_role(role: Role) -> Self {
+        let role = match role {
+            Role::Worker => 3,
+            _ => 2,
+        };
+        Self { flags: READS_EVIDENCE, role }
+    }
+
+    /// As what it introduces the sender; nothing for a number that means neither.
+    #[must_use]
+    pub const fn role(&self) -> Option<Role> {
+        match self.role {
+            2 => Some(Role::Proxy),
+            3 => Some(Role::Worker),
+            _ => None,
+        }
+    }
+}
+
+impl Default for Introduced {
+    fn default() -> Self {
+        Self { flags: READS_EVIDENCE }
+    }
+}
+
+/// What both sides of a connection to a key manager read behind evidence.
+const READS_EVIDENCE: i32 = (ENDORSEMENTS.0 | VTPM_QUOTES.0).cast_signed();
 
 tl_struct! {
     /// The proxy is about to end: send it nothing new. One-way, proxy to client.

@@ -49,9 +49,11 @@ tl_struct! {
 }
 
 tl_dispatch! {
-    /// Queries to a key manager, both lines.
+    /// Queries to a key manager, both lines and our own.
     #[derive(Clone, Copy, Debug, PartialEq)]
     Query {
+        /// A node of ours introduces itself.
+        Introduce(crate::cocoon::Introduce),
         /// A worker asks for the keys.
         GetWorkerPrivateKeys(GetWorkerPrivateKeys),
         /// A proxy asks for the keys.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use bytes::{Bytes, BytesMut};
-use cocoon_units::{PublicKey, Secret};
+use cocoon_units::{PublicKey, Role, Secret};
 use cocoon_wire::e2e::{self, Direction, DirectionSecret};
 use cocoon_wire::e2e_json::{open_answer, open_request, seal_answer, seal_request};
 use cocoon_wire::frame::{FrameReader, FrameWriter, HEADER_BYTES, PAYLOAD_BYTES_MAX};
@@ -12,7 +12,7 @@ use cocoon_wire::pow::{Challenge, DIFFICULTY_MAX};
 use cocoon_wire::tl::{Extensions, Text, decode, encode, sanitize};
 use cocoon_wire::{
     E2eFault, FrameFault, PeerInfoFault, PowFault, SocksFault, TlFault, catalogue, client, cocoon,
-    config, config_json, fuzz, http, proxy, root_config, socks, tcp, worker,
+    config, config_json, fuzz, http, key_manager, proxy, root_config, socks, tcp, worker,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -421,9 +421,18 @@ fn an_addition_is_announced_in_introductions_alone_and_changes_nothing_else() {
     let client = client::ConnectToProxy::default();
     let answer = worker::ConnectedToProxy { params, ..Default::default() };
     for (bytes, side) in [
-        (encode(&client), cocoon::Introduction::Dialling),
-        (encode(&worker::ConnectToProxy::default()), cocoon::Introduction::Dialling),
+        (encode(&client), cocoon::Introduction::Dialling(Role::Client)),
+        (encode(&worker::ConnectToProxy::default()), cocoon::Introduction::Dialling(Role::Worker)),
         (encode(&answer), cocoon::Introduction::Dialled),
+        (
+            encode(&cocoon::Introduce::as_role(Role::Proxy)),
+            cocoon::Introduction::Dialling(Role::Proxy),
+        ),
+        (
+            encode(&cocoon::Introduce::as_role(Role::Worker)),
+            cocoon::Introduction::Dialling(Role::Worker),
+        ),
+        (encode(&cocoon::Introduced::default()), cocoon::Introduction::Dialled),
     ] {
         let (found, before) = cocoon::introduction(&bytes).unwrap();
         assert_eq!(found, side);
@@ -439,8 +448,14 @@ fn an_addition_is_announced_in_introductions_alone_and_changes_nothing_else() {
         assert_eq!(unchanged, bytes);
         assert_eq!(cocoon::introduction(&bytes[..7]), None);
     }
+    // A number that means no role, and whoever asks for keys without a word before.
+    assert_eq!(cocoon::introduction(&encode(&cocoon::Introduce { flags: 0, role: 4 })), None);
+    let ask = encode(&key_manager::GetWorkerPrivateKeys { proto_version: 0 });
+    assert_eq!(cocoon::introduction(&ask), None);
+    assert_eq!(cocoon::asks_for_keys(&ask), Some(Role::Worker));
     let mut attest = encode(&cocoon::Attest::default());
     assert_eq!(cocoon::introduction(&attest), None);
+    assert_eq!(cocoon::asks_for_keys(&attest), None);
     cocoon::announce(&mut attest, bit);
     assert_eq!(attest, encode(&cocoon::Attest::default()));
 }

@@ -162,7 +162,7 @@ fn every_constructor_of_both_lines_is_known() {
 }
 
 /// Our own constructors, as `docs/protocol.md` declares them.
-const OWN: [&str; 12] = [
+const OWN: [&str; 14] = [
     "cocoon.leaving = cocoon.Leaving",
     "cocoon.attest data:bytes = cocoon.Attest",
     "cocoon.cancelQuery request_id:int256 = cocoon.CancelQuery",
@@ -175,6 +175,8 @@ const OWN: [&str; 12] = [
     "cocoon.getReport worker:long nonce:int256 = cocoon.Report",
     "cocoon.getEndorsedReport worker:long nonce:int256 = cocoon.Report",
     "cocoon.getFullReport worker:long nonce:int256 reads:int = cocoon.Report",
+    "cocoon.introduce flags:int role:int = cocoon.Introduced",
+    "cocoon.introduced flags:int = cocoon.Introduced",
 ];
 
 #[test]

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::manager::KeyPeer;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditEvent {
@@ -33,10 +35,8 @@ pub enum AuditEvent {
     Handed {
         /// What the peer is.
         role: Role,
-        /// Its image.
-        image: Option<ImageHash>,
-        /// The key of its connection.
-        peer: Option<PublicKey>,
+        /// Who it is.
+        peer: KeyPeer,
         /// Public halves of what it got.
         keys: Vec<PublicKey>,
     },
@@ -44,10 +44,8 @@ pub enum AuditEvent {
     Refused {
         /// What the peer said it is.
         role: Role,
-        /// Its image.
-        image: Option<ImageHash>,
-        /// The key of its connection.
-        peer: Option<PublicKey>,
+        /// Who it is.
+        peer: KeyPeer,
         /// Why.
         reason: &'static str,
     },
@@ -132,11 +130,12 @@ impl AuditChain {
 }
 
 fn event(event: &AuditEvent) -> Value {
-    let peer = |role: &Role, image: &Option<ImageHash>, peer: &Option<PublicKey>| {
+    let named = |role: &Role, peer: &KeyPeer| {
         json!({
             "role": role.name(),
-            "image": image.map(ImageHash::to_base64),
-            "peer": peer.map(|key| key.to_string()),
+            "image": peer.image.map(ImageHash::to_base64),
+            "peer": peer.key.map(|key| key.to_string()),
+            "fresh": peer.fresh,
         })
     };
     let with = |mut object: Value, name: &str, value: Value| {
@@ -149,12 +148,12 @@ fn event(event: &AuditEvent) -> Value {
             json!({ "drawn": { "public": public.to_string(), "until_s": until_s } })
         }
         AuditEvent::Expired { public } => json!({ "expired": { "public": public.to_string() } }),
-        AuditEvent::Handed { role, image, peer: key, keys } => {
+        AuditEvent::Handed { role, peer, keys } => {
             let keys: Vec<String> = keys.iter().map(PublicKey::to_string).collect();
-            json!({ "handed": with(peer(role, image, key), "keys", keys.into()) })
+            json!({ "handed": with(named(role, peer), "keys", keys.into()) })
         }
-        AuditEvent::Refused { role, image, peer: key, reason } => {
-            json!({ "refused": with(peer(role, image, key), "reason", (*reason).into()) })
+        AuditEvent::Refused { role, peer, reason } => {
+            json!({ "refused": with(named(role, peer), "reason", (*reason).into()) })
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cocoon_units::{ImageHash, PublicKey, Role, Secret};
+use cocoon_wire::cocoon::Introduced;
 use cocoon_wire::e2e;
 use cocoon_wire::key_manager::{PrivateKey, PrivateKeys, Query};
 use cocoon_wire::tl::{self, SecretKey};
@@ -59,6 +60,9 @@ pub struct KeyPeer {
     pub image: Option<ImageHash>,
     /// The key of its connection.
     pub key: Option<PublicKey>,
+    /// Whether it showed fresh evidence over the connection; otherwise that in its certificate has
+    /// to do.
+    pub fresh: bool,
 }
 
 /// Who asks what.
@@ -245,6 +249,14 @@ impl KeyManager {
         self.peers.insert(conn, peer);
     }
 
+    /// A peer showed fresh evidence over its connection, and it was accepted. Whether a peer that
+    /// does not may ask is for the owner of the connection to say, before its query comes here.
+    pub fn attested(&mut self, conn: ConnId) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.fresh = true;
+        }
+    }
+
     /// A peer is gone.
     pub fn closed(&mut self, conn: ConnId) {
         self.peers.remove(&conn);
@@ -307,6 +319,10 @@ impl KeyManager {
     pub fn query(&mut self, asker: Asker, data: &[u8], now_s: u64, out: &mut Vec<Act>) {
         let refuse = |message| Act::Refuse { to: asker, code: CODE_FAILURE, message };
         let role = match Query::decode(data) {
+            Ok(Query::Introduce(_)) => {
+                let data = tl::encode(&Introduced::default());
+                return out.push(Act::Answer { to: asker, data });
+            }
             Ok(Query::GetProxyPrivateKeys(_) | Query::GetProxyPrivateKeysBase(_)) => Role::Proxy,
             Ok(Query::GetWorkerPrivateKeys(_) | Query::GetWorkerPrivateKeysBase(_)) => Role::Worker,
             Ok(Query::Unknown(_)) | Err(_) => return out.push(refuse("unknown query magic")),
@@ -353,7 +369,7 @@ impl KeyManager {
             self.told.clear();
         }
         self.told.insert(name, newest);
-        let event = AuditEvent::Handed { role, image: peer.image, peer: peer.key, keys };
+        let event = AuditEvent::Handed { role, peer, keys };
         out.push(Act::Audit(AuditEntry { at_s: now_s, event }));
     }
 
@@ -373,7 +389,7 @@ impl KeyManager {
         if self.refusals.1 > REFUSALS_PER_HOUR {
             return;
         }
-        let event = AuditEvent::Refused { role, image: peer.image, peer: peer.key, reason };
+        let event = AuditEvent::Refused { role, peer, reason };
         out.push(Act::Audit(AuditEntry { at_s: now_s, event }));
     }
 }

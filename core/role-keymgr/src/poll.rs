@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cocoon_units::{ImageHash, PublicKey, Role};
+use cocoon_wire::cocoon::{Introduce, Introduced};
 use cocoon_wire::e2e;
 use cocoon_wire::key_manager::{GetProxyPrivateKeys, GetWorkerPrivateKeys, PrivateKeys};
 use cocoon_wire::tl::{self, SecretKey};
@@ -45,6 +46,8 @@ pub struct KeyPoll {
     /// Image that the key manager must show; `None` checks nothing (test mode only).
     image: Option<ImageHash>,
     connected: bool,
+    /// The introduction is over on this connection: keys may be asked for.
+    introduced: bool,
     asking: bool,
     next_ms: u64,
     keys: HeldKeys,
@@ -55,7 +58,8 @@ impl KeyPoll {
     #[must_use]
     pub const fn new(role: Role, image: Option<ImageHash>) -> Self {
         let keys = BTreeMap::new();
-        Self { role, image, connected: false, asking: false, next_ms: 0, keys }
+        let (connected, introduced, asking) = (false, false, false);
+        Self { role, image, connected, introduced, asking, next_ms: 0, keys }
     }
 
     /// The keys that hold now, as far as is known.
@@ -64,12 +68,13 @@ impl KeyPoll {
         &self.keys
     }
 
-    /// A connection stands.
+    /// A connection stands: introduces the node, so that both sides can show fresh evidence, and asks
+    /// for keys after that.
     pub fn opened(&mut self, image: Option<ImageHash>, now_ms: u64, out: &mut Vec<PollAct>) {
         if self.image.is_some() && self.image != image {
             return out.push(PollAct::Close { reason: "wrong key manager image hash" });
         }
-        (self.connected, self.asking) = (true, false);
+        (self.connected, self.introduced) = (true, false);
         self.next_ms = now_ms;
         self.ask(out);
     }
@@ -102,8 +107,16 @@ impl KeyPoll {
     /// by keys that ended.
     pub fn answered(&mut self, data: &[u8], now_s: u64, out: &mut Vec<PollAct>) {
         self.asking = false;
+        let unreadable = PollAct::Close { reason: "the key manager's answer cannot be read" };
+        if !self.introduced {
+            if tl::decode::<Introduced>(data).is_err() {
+                return out.push(unreadable);
+            }
+            self.introduced = true;
+            return self.ask(out);
+        }
         let Ok(answer) = tl::decode::<PrivateKeys>(data) else {
-            return out.push(PollAct::Close { reason: "the key manager's answer cannot be read" });
+            return out.push(unreadable);
         };
         if answer.keys.len() > KEYS_MAX * 2 {
             return out.push(PollAct::Close { reason: "the key manager hands out too many keys" });
@@ -125,14 +138,21 @@ impl KeyPoll {
         }
     }
 
-    /// The question failed; it is asked again at its time.
-    pub const fn failed(&mut self) {
+    /// The question failed; it is asked again at its time. A key manager of the reference knows no
+    /// introduction: it is asked for keys without one. Whether evidence in certificates will do was
+    /// decided before this is told.
+    pub fn failed(&mut self, out: &mut Vec<PollAct>) {
         self.asking = false;
+        if self.connected && !self.introduced {
+            self.introduced = true;
+            self.ask(out);
+        }
     }
 
     fn ask(&mut self, out: &mut Vec<PollAct>) {
         self.asking = true;
         let data = match self.role {
+            role if !self.introduced => tl::encode(&Introduce::as_role(role)),
             Role::Worker => tl::encode(&GetWorkerPrivateKeys { proto_version: 0 }),
             _ => tl::encode(&GetProxyPrivateKeys { proto_version: 0 }),
         };

@@ -9,6 +9,7 @@ use cocoon_role_keymgr::{
     KeyRegistry, KeySettings, PollAct, fuzz,
 };
 use cocoon_units::{ImageHash, PublicKey, Role, Secret};
+use cocoon_wire::cocoon::{Introduce, Introduced};
 use cocoon_wire::key_manager::{
     GetProxyPrivateKeys, GetProxyPrivateKeysBase, GetWorkerPrivateKeys, PrivateKeys,
 };
@@ -80,7 +81,7 @@ impl Scene {
 
     fn ask(&mut self, image: Option<ImageHash>, data: &[u8], now_s: u64) -> Result<usize, String> {
         let conn = ConnId(5);
-        self.manager.opened(conn, KeyPeer { image, key: Some(PublicKey([3; 32])) });
+        self.manager.opened(conn, KeyPeer { image, key: Some(PublicKey([3; 32])), fresh: false });
         self.manager.query(Asker { conn, query: 8 }, data, now_s, &mut self.out);
         self.manager.closed(conn);
         match self.take(true).pop().unwrap() {
@@ -261,7 +262,7 @@ fn rotation_under_load_loses_no_peer_a_key() {
     for peer in 0..500u64 {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&peer.to_le_bytes());
-        let shown = KeyPeer { image: Some(PROXY), key: Some(PublicKey(key)) };
+        let shown = KeyPeer { image: Some(PROXY), key: Some(PublicKey(key)), fresh: false };
         scene.manager.opened(ConnId(peer), shown);
     }
     let mut last = 0;
@@ -296,8 +297,16 @@ fn a_poll_keeps_what_holds_and_only_from_the_right_image() {
     poll.opened(Some(ImageHash([6; 32])), 0, &mut out);
     let Some(PollAct::Query { data, .. }) = out.pop() else { panic!("no query") };
     let conn = ConnId(1);
-    scene.manager.opened(conn, KeyPeer { image: Some(PROXY), key: None });
+    scene.manager.opened(conn, KeyPeer { image: Some(PROXY), key: None, fresh: false });
+    // First the introductions.
+    let introduction = tl::encode(&Introduce::as_role(Role::Proxy));
+    assert_eq!(data, introduction);
     scene.manager.query(Asker { conn, query: 1 }, &data, NOW_S, &mut scene.out);
+    let Some(Act::Answer { data, .. }) = scene.take(true).pop() else { panic!("no answer") };
+    assert!(tl::decode::<Introduced>(&data).is_ok());
+    poll.answered(&data, NOW_S, &mut out);
+    let Some(PollAct::Query { data, .. }) = out.pop() else { panic!("no query") };
+    scene.manager.query(Asker { conn, query: 2 }, &data, NOW_S, &mut scene.out);
     let Some(Act::Answer { data, .. }) = scene.take(true).pop() else { panic!("no answer") };
     poll.answered(&data, NOW_S, &mut out);
     assert_eq!(std::mem::take(&mut out), [PollAct::Changed]);
@@ -316,9 +325,23 @@ fn a_poll_keeps_what_holds_and_only_from_the_right_image() {
     out.clear();
     poll.tick(2_060_000, NOW_S, 3, &mut out);
     assert!(out.is_empty(), "the first has no answer yet");
-    poll.failed();
+    // One of the reference knows no introduction: it is asked all the same.
+    poll.failed(&mut out);
+    let asks = |act: Option<PollAct>| {
+        let Some(PollAct::Query { data, .. }) = act else { panic!("no query") };
+        tl::decode::<GetProxyPrivateKeys>(&data).unwrap();
+    };
+    asks(out.pop());
+    poll.failed(&mut out);
+    assert!(out.is_empty(), "at its time");
     poll.tick(2_070_000, NOW_S, 3, &mut out);
-    assert!(matches!(out.pop(), Some(PollAct::Query { .. })));
+    asks(out.pop());
+    // Keys in the place of an introduction: nobody showed anything yet.
+    poll.closed();
+    poll.opened(Some(ImageHash([6; 32])), 3_000_000, &mut out);
+    out.clear();
+    poll.answered(&data, NOW_S, &mut out);
+    assert!(matches!(out.pop(), Some(PollAct::Close { .. })) && poll.keys().is_empty());
 }
 
 #[test]
@@ -332,6 +355,7 @@ fn the_recorded_answer_of_the_reference_is_understood() {
     let mut poll = KeyPoll::new(Role::Proxy, None);
     let mut out = Vec::new();
     poll.opened(None, 0, &mut out);
+    poll.failed(&mut out);
     // Behind the length byte and before its padding.
     poll.answered(&bytes[1..45], NOW_S, &mut out);
     let public = PublicKey::parse("+2fQ/NM48g4NSVfZ6CrcEB0uNROkSKOrRgUu4biMWBg=").unwrap();

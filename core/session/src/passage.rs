@@ -2,16 +2,20 @@
 //! and the evidence, nothing but evidence.
 
 use bytes::{Bytes, BytesMut};
+use cocoon_units::Role;
 use cocoon_wire::cocoon::{self, ATTESTED_CHANNEL, Attest, Introduction};
-use cocoon_wire::tl::{self, Extensions};
+use cocoon_wire::tl::{self, Constructor as _, Extensions};
 
 use crate::event::Event;
 
 /// How far the two sides have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The introductions are due. Tells what the peer announced, once it did.
-    Introducing { theirs: Option<bool> },
+    /// The introductions are due.
+    Introducing {
+        /// The peer introduced itself and announced the addition.
+        announced: bool,
+    },
     /// Both announced the addition and show their evidence now.
     Attesting,
     /// Evidence was shown; it may be renewed at any time.
@@ -47,12 +51,15 @@ pub enum Arrival {
 pub struct Passage {
     stage: Stage,
     announced: Extensions,
+    role: Option<Role>,
+    /// Our introduction is one that the peer may not know.
+    may_be_unknown: bool,
 }
 
 impl Default for Passage {
     fn default() -> Self {
-        let stage = Stage::Introducing { theirs: None };
-        Self { stage, announced: Extensions::NONE }
+        let stage = Stage::Introducing { announced: false };
+        Self { stage, announced: Extensions::NONE, role: None, may_be_unknown: false }
     }
 }
 
@@ -70,7 +77,7 @@ impl Passage {
             };
         }
         match self.stage {
-            Stage::Introducing { theirs } => self.introducing(event, theirs),
+            Stage::Introducing { announced } => self.introducing(event, announced),
             Stage::Standing | Stage::Without => Arrival::Pass(event),
             Stage::Attesting => match event {
                 Event::Ready { .. } | Event::QueryFailed { .. } | Event::Closed(_) => {
@@ -85,9 +92,12 @@ impl Passage {
 
     /// Announces the addition in a query of ours that introduces us.
     #[must_use]
-    pub fn asks(&self, data: Bytes) -> Bytes {
+    pub fn asks(&mut self, data: Bytes) -> Bytes {
         match cocoon::introduction(&data) {
-            Some((Introduction::Dialling, _)) => announced(data),
+            Some((Introduction::Dialling(_), _)) => {
+                self.may_be_unknown = tl::constructor_id(&data) == Some(cocoon::Introduce::ID);
+                announced(data)
+            }
             _ => data,
         }
     }
@@ -99,7 +109,7 @@ impl Passage {
         let Some((Introduction::Dialled, _)) = cocoon::introduction(&data) else {
             return (data, false);
         };
-        let begins = self.stage == Stage::Introducing { theirs: Some(true) };
+        let begins = self.stage == Stage::Introducing { announced: true };
         if begins {
             self.stage = Stage::Attesting;
         }
@@ -117,6 +127,12 @@ impl Passage {
         self.announced
     }
 
+    /// As what the peer introduced itself, where it dialled us.
+    #[must_use]
+    pub const fn role(&self) -> Option<Role> {
+        self.role
+    }
+
     /// Whether commands of the node have to wait.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -124,29 +140,41 @@ impl Passage {
     }
 
     /// The first introduction counts; what is sent in its place later changes nothing.
-    fn introducing(&mut self, event: Event, theirs: Option<bool>) -> Arrival {
-        let (data, side) = match &event {
-            Event::Query { data, .. } => (data, Introduction::Dialling),
-            Event::Answer { data, .. } => (data, Introduction::Dialled),
-            _ => return Arrival::Pass(event),
-        };
-        let able = match cocoon::introduction(data) {
-            Some((found, bits)) if found == side && theirs.is_none() => {
-                self.announced = bits;
-                bits.contains(ATTESTED_CHANNEL)
+    fn introducing(&mut self, event: Event, announced: bool) -> Arrival {
+        let (data, dialling) = match &event {
+            Event::Query { data, .. } => (data, true),
+            Event::Answer { data, .. } => (data, false),
+            Event::QueryFailed { .. } if self.may_be_unknown => {
+                self.stage = Stage::Without;
+                return Arrival::Without(event);
             }
             _ => return Arrival::Pass(event),
         };
-        match (able, side) {
+        let (role, bits) = match (cocoon::introduction(data), dialling) {
+            (Some((Introduction::Dialling(role), bits)), true) => (Some(role), bits),
+            (Some((Introduction::Dialled, bits)), false) => (None, bits),
+            // Secrets are asked for: such a peer is one without additions, or does not wait for
+            // the handshake that it announced.
+            _ => match cocoon::asks_for_keys(data).filter(|_| dialling) {
+                Some(_) if announced => return Arrival::Early(event),
+                Some(role) => (Some(role), Extensions::NONE),
+                None => return Arrival::Pass(event),
+            },
+        };
+        if announced {
+            return Arrival::Pass(event);
+        }
+        (self.announced, self.role) = (bits, role);
+        match (bits.contains(ATTESTED_CHANNEL), dialling) {
             (false, _) => {
                 self.stage = Stage::Without;
                 Arrival::Without(event)
             }
-            (true, Introduction::Dialling) => {
-                self.stage = Stage::Introducing { theirs: Some(true) };
+            (true, true) => {
+                self.stage = Stage::Introducing { announced: true };
                 Arrival::Pass(event)
             }
-            (true, Introduction::Dialled) => {
+            (true, false) => {
                 self.stage = Stage::Attesting;
                 Arrival::Begin(event)
             }

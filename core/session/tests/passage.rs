@@ -4,7 +4,9 @@
 
 use bytes::Bytes;
 use cocoon_session::{Arrival, Event, Fault, Passage};
-use cocoon_wire::cocoon::{self, ATTESTED_CHANNEL, Attest, CancelQuery};
+use cocoon_units::Role;
+use cocoon_wire::cocoon::{self, ATTESTED_CHANNEL, Attest, CancelQuery, Introduce, Introduced};
+use cocoon_wire::key_manager::GetWorkerPrivateKeys;
 use cocoon_wire::tl::{Blob, encode};
 use cocoon_wire::{client, worker};
 
@@ -86,4 +88,39 @@ fn the_first_introduction_counts() {
     assert_eq!(dialled.arrives(stripped.clone()), Arrival::Without(stripped));
     assert_eq!(dialled.arrives(able.clone()), Arrival::Pass(able));
     assert!(!dialled.answers(answered()).1);
+}
+
+#[test]
+fn an_introduction_to_a_key_manager_begins_the_handshake_too() {
+    let introduce: Bytes = encode(&Introduce::as_role(Role::Worker)).into();
+    let (mut dialling, mut dialled) = (Passage::default(), Passage::default());
+    let event = Event::Query { id: 1, data: dialling.asks(introduce.clone()) };
+    assert_eq!(dialled.arrives(event.clone()), Arrival::Pass(event));
+    assert_eq!(dialled.role(), Some(Role::Worker));
+    // Whoever does not wait for the handshake asks for keys too early.
+    let ask: Bytes = encode(&GetWorkerPrivateKeys { proto_version: 0 }).into();
+    assert_eq!(dialling.asks(ask.clone()), ask, "a question is no introduction");
+    let early = Event::Query { id: 2, data: ask.clone() };
+    assert_eq!(dialled.clone().arrives(early.clone()), Arrival::Early(early.clone()));
+    let (answer, begins) = dialled.answers(encode(&Introduced::default()).into());
+    assert!(begins);
+    assert_eq!(dialled.arrives(early.clone()), Arrival::Early(early.clone()));
+    let event = Event::Answer { id: 1, data: answer };
+    assert_eq!(dialling.arrives(event.clone()), Arrival::Begin(event));
+    // One that asks without a word before has no additions.
+    let mut dialled = Passage::default();
+    assert_eq!(dialled.arrives(early.clone()), Arrival::Without(early.clone()));
+    assert_eq!(dialled.role(), Some(Role::Worker));
+    assert_eq!(dialled.arrives(early.clone()), Arrival::Pass(early));
+}
+
+#[test]
+fn only_an_introduction_that_may_be_unknown_may_fail() {
+    let failed = Event::QueryFailed { id: 1, code: 601, message: "unknown query magic".to_owned() };
+    let mut to_reference = Passage::default();
+    let _ = to_reference.asks(encode(&Introduce::as_role(Role::Proxy)).into());
+    assert_eq!(to_reference.arrives(failed.clone()), Arrival::Without(failed.clone()));
+    let mut to_proxy = Passage::default();
+    let _ = to_proxy.asks(asked());
+    assert_eq!(to_proxy.arrives(failed.clone()), Arrival::Pass(failed));
 }

@@ -76,6 +76,7 @@ impl Attesting {
                 Ok(None)
             }
             Arrival::Without(event) => {
+                self.facing.introduced_as = self.passage.role();
                 let known = self.guard.settled(&self.facing, "", None)?;
                 self.outgoing.events.push_back(Event::Attested(Box::new(known)));
                 self.outgoing.released.push_back(event);
@@ -100,7 +101,7 @@ impl Attesting {
     }
 
     /// Announces the addition in a query of ours.
-    pub(crate) fn asks(&self, data: Bytes) -> Bytes {
+    pub(crate) fn asks(&mut self, data: Bytes) -> Bytes {
         self.passage.asks(data)
     }
 
@@ -162,6 +163,7 @@ impl Attesting {
 
     fn begin(&mut self) -> Result<(), HandshakeFault> {
         self.facing.announced = self.passage.announced();
+        self.facing.introduced_as = self.passage.role();
         let (guard, facing) = (&self.guard, &self.facing);
         let (standing, effects) = Standing::start(&mut || guard.begin(facing), unix_ms());
         self.standing = Some(standing);

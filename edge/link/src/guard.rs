@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cocoon_attest::channel::{HandshakeFault, Local, Nonce, Offer, Statement};
 use cocoon_attest::{EvidenceBundle, PeerEvidence, PeerVerdicts, Verdict};
 use cocoon_ratls::PeerIdentity;
+use cocoon_units::Role;
 use cocoon_wire::tl::Extensions;
 
 /// A value that a thread of its own, or a service, gives later.
@@ -24,6 +25,8 @@ pub struct Facing {
     pub identity: PeerIdentity,
     /// What the peer announced in its introduction; nothing before it.
     pub announced: Extensions,
+    /// As what the peer introduced itself, where it came to us.
+    pub introduced_as: Option<Role>,
 }
 
 /// What a guard found about fresh evidence.

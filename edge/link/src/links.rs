@@ -92,7 +92,7 @@ impl Inner {
                 Origin::Accepted(_) => (None, open.stream.local_addr()),
             };
             let (identity, announced) = (open.identity.clone(), Extensions::NONE);
-            let facing = Facing { dialled, reached, identity, announced };
+            let facing = Facing { dialled, reached, identity, announced, introduced_as: None };
             Attesting::new(guard, facing)
         });
         let around = Surroundings {

@@ -9,7 +9,7 @@ use cocoon_attest::{
 };
 use cocoon_evidence::EvidenceFault;
 use cocoon_link::{Facing, Guard, Judgement, Later};
-use cocoon_units::Address;
+use cocoon_units::{Address, Role};
 use cocoon_wire::cocoon::{ENDORSEMENTS, VTPM_QUOTES};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,6 @@ use crate::config::ConfigFault;
 use crate::endorsement::EndorsementFile;
 use crate::evidence::Trust;
 use crate::network::network_id;
-use crate::peers::Admit;
 
 /// How long a statement counts; the peer asks for a new one when half of it is over.
 const STATEMENT_LIFE_S: u64 = 3_600;
@@ -41,7 +40,7 @@ pub struct Subject {
     pub is_testnet: bool,
     /// The root contract.
     pub root: Address,
-    /// Hash part of its own contract's or owner's address.
+    /// Hash part of its own contract's or owner's address; zero for a key manager, which has none.
     pub own_id: [u8; 32],
     /// Digest of the keys it uses for anything else; zero for none.
     pub keyset: [u8; 32],
@@ -136,26 +135,42 @@ pub(crate) struct ChannelGuard {
     pub(crate) trust: Trust,
     pub(crate) subject: Subject,
     pub(crate) own_key: [u8; 32],
-    pub(crate) peer_role: ChannelRole,
+    pub(crate) peers: Peers,
     pub(crate) able: Able,
     /// Strangers make us quote; a TEE does so tens of times a second.
     pub(crate) quotes: Arc<Semaphore>,
 }
 
+/// Whom a route or a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peers {
+    /// Proxies, or a key manager: the node dials them.
+    Dialled(ChannelRole),
+    /// Whoever shows a key: clients, who prove nothing about their machines, and in test mode
+    /// those who ask a key manager that looks at no images.
+    Anybody,
+    /// Nodes with evidence. They are workers, or what they introduce themselves as.
+    Attested,
+}
+
 impl ChannelGuard {
-    /// The role of peers that come to a port, or of those that are dialled.
-    pub(crate) fn role_of(admit: Option<Admit>) -> ChannelRole {
-        match admit {
-            None => ChannelRole::Proxy,
-            Some(Admit::Attested) => ChannelRole::Worker,
-            Some(Admit::Anybody) => ChannelRole::Client,
+    fn peer_role(&self, facing: &Facing) -> ChannelRole {
+        let default = match self.peers {
+            Peers::Dialled(role) => return role,
+            Peers::Anybody => ChannelRole::Client,
+            Peers::Attested => ChannelRole::Worker,
+        };
+        // Only a key manager has a port for several roles.
+        match facing.introduced_as.filter(|_| self.subject.role == ChannelRole::KeyManager) {
+            Some(Role::Proxy) => ChannelRole::Proxy,
+            Some(Role::Worker) => ChannelRole::Worker,
+            _ => default,
         }
     }
 
     fn demand(&self, facing: &Facing) -> Demand {
-        match self.peer_role {
-            // Clients prove nothing about their machines.
-            ChannelRole::Client => Demand::Nothing,
+        match self.peers {
+            Peers::Anybody => Demand::Nothing,
             _ if self.trust.judge().is_none() => Demand::Nothing,
             // The operator knows that nobody there can.
             _ if self.is_behind_router(facing) => Demand::IfAble,
@@ -204,7 +219,7 @@ impl Guard for ChannelGuard {
         };
         let local = Local {
             role: self.subject.role,
-            peer_role: self.peer_role,
+            peer_role: self.peer_role(facing),
             own_key: Some(self.own_key),
             peer_key: facing.identity.public_key,
             network_id: network_id(self.subject.is_testnet),
@@ -286,7 +301,7 @@ impl Guard for ChannelGuard {
         };
         let dialled = || facing.dialled.map(|address| address.to_string()).unwrap_or_default();
         Ok(PeerVerdicts {
-            role: self.peer_role,
+            role: self.peer_role(facing),
             address: if address.is_empty() { dialled() } else { address.to_owned() },
             public_key: facing.identity.public_key.map(hex::encode).unwrap_or_default(),
             verdict,
@@ -341,7 +356,7 @@ mod tests {
             trust,
             subject: subject.clone(),
             own_key: [1; 32],
-            peer_role: ChannelRole::Proxy,
+            peers: Peers::Dialled(ChannelRole::Proxy),
             able: Able::default(),
             quotes: Arc::new(Semaphore::new(1)),
         };
@@ -350,6 +365,7 @@ mod tests {
             reached: None,
             identity: PeerIdentity::of_key([key; 32]),
             announced: Extensions::NONE,
+            introduced_as: None,
         };
         let strict = guard(Trust::new(&evidence).unwrap());
         let refused = strict.settled(&facing(2, 1), "", None).unwrap_err();
@@ -387,13 +403,14 @@ mod tests {
             reached: None,
             identity: PeerIdentity::of_key([key; 32]),
             announced: Extensions::NONE,
+            introduced_as: None,
         };
         for (named, other) in [(by_address, facing(2, 2)), (by_key, facing(3, 1))] {
             let guard = ChannelGuard {
                 trust: Trust::new(&evidence).unwrap().naming(named),
                 subject: Subject::new(ChannelRole::Worker, true, Address::new(0, [5; 32]), [6; 32]),
                 own_key: [1; 32],
-                peer_role: ChannelRole::Proxy,
+                peers: Peers::Dialled(ChannelRole::Proxy),
                 able: Able::default(),
                 quotes: Arc::new(Semaphore::new(1)),
             };
@@ -417,7 +434,7 @@ mod tests {
             let mut key = [9; 32];
             key[..4].copy_from_slice(&[a, b, c, d]);
             let (identity, announced) = (PeerIdentity::of_key(key), Extensions::NONE);
-            Facing { dialled: None, reached: None, identity, announced }
+            Facing { dialled: None, reached: None, identity, announced, introduced_as: None }
         };
         for number in 0..ABLE_MAX as u32 + 3 {
             able.remember(&peer(number), u64::from(number));

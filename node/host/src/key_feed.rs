@@ -60,8 +60,11 @@ impl KeyFeed {
         (presence, transport): (&Presence, &Transport),
         stop: &Stop,
     ) -> Result<Self, ConfigFault> {
-        let poll = KeyPoll::new(role, at.image(is_test)?);
-        let route = presence.route(transport, cocoon_ratls::WORK_BITS_MAX);
+        let image = at.image(is_test)?;
+        let poll = KeyPoll::new(role, image);
+        let contradicts = |reason| ConfigFault::Member { member: "key_manager.image_hash", reason };
+        let asking = presence.asking_for_keys(image.map(|image| image.0)).map_err(contradicts)?;
+        let route = asking.route(transport, cocoon_ratls::WORK_BITS_MAX);
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let links = Links::new(LinkSettings::default(), events_in);
         let kept = Dialer::new(&links, route).keep(at.address, Tag(0));
@@ -134,7 +137,10 @@ impl Asking {
             Event::QueryFailed { code, message, .. } => {
                 let message: String = message.chars().take(200).collect();
                 tracing::warn!(code, message, "the key manager gives no keys");
-                self.poll.failed();
+                self.poll.failed(out);
+            }
+            Event::Attested(verdicts) => {
+                tracing::debug!(fresh = verdicts.is_fresh(), "the key manager attested");
             }
             Event::Closed(fault) => {
                 tracing::debug!(%fault, "connection to the key manager closed");
@@ -155,20 +161,24 @@ impl Asking {
                 let timeout = Duration::from_millis(timeout_ms);
                 let asked = self.link.as_ref().map(|link| link.query(id, data, timeout));
                 if !matches!(asked, Some(Ok(()))) {
-                    self.poll.failed();
+                    self.leave();
                 }
             }
             PollAct::Close { reason } => {
                 tracing::warn!(reason, "key manager left");
-                if let Some(link) = self.link.take() {
-                    link.close();
-                }
-                self.poll.closed();
+                self.leave();
             }
             PollAct::Changed => {
                 tracing::info!(keys = self.poll.keys().len(), "keys of end-to-end encryption");
                 self.tell.send_replace(Arc::new(self.poll.keys().clone()));
             }
         }
+    }
+
+    fn leave(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close();
+        }
+        self.poll.closed();
     }
 }

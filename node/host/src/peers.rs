@@ -1,6 +1,6 @@
 //! How a node meets its peers: transport, own key and certificate.
 
-use cocoon_attest::channel::leaf_key_digest;
+use cocoon_attest::channel::{ChannelRole, leaf_key_digest};
 use cocoon_attest::{Collateral, PeerEvidence, TrustRoots};
 use cocoon_link::{Entry, Guard, Route};
 use cocoon_ratls::{
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::ConfigFault;
 use crate::evidence::{EvidenceConfig, Trust};
-use crate::guard::{Able, ChannelGuard, QUOTES_MAX, Subject};
+use crate::guard::{Able, ChannelGuard, Peers, QUOTES_MAX, Subject};
 use crate::witness::Witness;
 use crate::{Stop, clock};
 
@@ -71,6 +71,8 @@ pub struct Presence {
     credentials: CredentialsHolder,
     trust: Trust,
     subject: Option<Subject>,
+    /// What is at the end of its routes.
+    dials: ChannelRole,
     able: Able,
     quotes: Arc<Semaphore>,
 }
@@ -89,7 +91,8 @@ impl Presence {
         let trust = Trust::new(evidence)?;
         let credentials = CredentialsHolder::new(certificate(&key, &trust)?);
         let quotes = Arc::new(Semaphore::new(QUOTES_MAX));
-        let presence = Self { credentials, trust, subject: None, able: Able::default(), quotes };
+        let (subject, dials, able) = (None, ChannelRole::Proxy, Able::default());
+        let presence = Self { credentials, trust, subject, dials, able, quotes };
         tokio::spawn(presence.clone().renew_for_ever(key, stop.clone()));
         Ok(presence)
     }
@@ -115,13 +118,30 @@ impl Presence {
         self.trust.replace_images(images)
     }
 
+    /// The same node towards a key manager, which has to show this image instead of those of
+    /// proxies; without one its image is not looked at.
+    ///
+    /// # Errors
+    /// The image contradicts the policy: correct the policy.
+    pub(crate) fn asking_for_keys(&self, image: Option<[u8; 32]>) -> Result<Self, String> {
+        let mut asking = Self { dials: ChannelRole::KeyManager, ..self.clone() };
+        asking.trust.look_at_no_images();
+        asking.trust.admit_images(image.as_slice())?;
+        Ok(asking)
+    }
+
     fn guard(&self, admit: Option<Admit>) -> Option<Arc<dyn Guard>> {
         let subject = self.subject.clone()?;
+        let peers = match admit {
+            None => Peers::Dialled(self.dials),
+            Some(Admit::Anybody) => Peers::Anybody,
+            Some(Admit::Attested) => Peers::Attested,
+        };
         Some(Arc::new(ChannelGuard {
             trust: self.trust.clone(),
             subject,
             own_key: *self.credentials.current().key().public_key(),
-            peer_role: ChannelGuard::role_of(admit),
+            peers,
             able: self.able.clone(),
             quotes: Arc::clone(&self.quotes),
         }))

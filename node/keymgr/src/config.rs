@@ -4,6 +4,7 @@ use cocoon_host::chain::ChainConfig;
 use cocoon_host::config::{ConfigFault, address, count, local_port, required, required_network};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::Transport;
+use cocoon_units::Address;
 use cocoon_wire::config::KeyStorageRunner;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -19,16 +20,21 @@ pub struct KeyManagerConfig {
     pub transport: Transport,
     /// Which evidence this node shows and demands; its machine seals the journal.
     pub evidence: EvidenceConfig,
+    /// Addresses at which peers reach this node, `ip:port`. A peer that was led here from another
+    /// one is refused. Empty does not check, for nodes behind a translator of addresses.
+    pub public_addresses: Vec<String>,
     /// Bits of work demanded of peers.
     pub work_bits: u8,
     /// Registry of a network without a chain: whose images may have keys.
     pub network_file: PathBuf,
     /// The chain; without one the registry is `network_file`.
     pub chain: ChainConfig,
-    /// On a chain: the root contract's address.
+    /// The root contract's address. Without a chain fresh evidence names it, and only that.
     pub root: String,
     /// Test mode.
     pub is_test: bool,
+    /// TON's test network.
+    pub is_testnet: bool,
     /// Whether peers' images must be in the registry; always on outside test mode.
     pub check_images: bool,
     /// Adds the key that everybody knows; test mode only.
@@ -49,11 +55,13 @@ impl Default for KeyManagerConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], 13_001)),
             transport: Transport::Direct,
             evidence: EvidenceConfig::None,
+            public_addresses: Vec::new(),
             work_bits: 20,
             network_file: PathBuf::new(),
             chain: ChainConfig::default(),
             root: String::new(),
             is_test: false,
+            is_testnet: false,
             check_images: true,
             add_test_key: false,
             life_s: 86_400,
@@ -87,6 +95,15 @@ impl KeyManagerConfig {
         })
     }
 
+    /// Whether this node states over its connections who it is: it has evidence, and TLS of its own.
+    pub(crate) fn speaks(&self) -> bool {
+        self.transport == Transport::Direct && self.evidence != EvidenceConfig::None
+    }
+
+    pub(crate) fn root_address(&self) -> Result<Address, ConfigFault> {
+        address("root", &self.root)
+    }
+
     /// Checks what can be checked without starting anything.
     ///
     /// # Errors
@@ -96,9 +113,9 @@ impl KeyManagerConfig {
             |member, reason: &str| Err(ConfigFault::Member { member, reason: reason.to_owned() });
         self.chain.check()?;
         let [chain, root] = required_network(self.chain.is_real(), &self.network_file, &self.root);
-        if self.chain.is_real() {
-            required(&[root])?;
-            address("root", &self.root)?;
+        if self.chain.is_real() || self.speaks() {
+            required(&[chain, root])?;
+            self.root_address()?;
         } else {
             required(&[chain])?;
         }

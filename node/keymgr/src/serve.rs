@@ -5,7 +5,7 @@ use cocoon_host::chain::RootFault;
 use cocoon_host::config::ConfigFault;
 use cocoon_host::pages::PageSettings;
 use cocoon_host::peers::{Admit, Presence, Transport};
-use cocoon_host::{Books, BooksEvent, BooksEvents, Stop, clock, keys};
+use cocoon_host::{Books, BooksEvent, BooksEvents, ChannelRole, Stop, Subject, clock, keys};
 use cocoon_link::{Event, LinkEvent, LinkHandle, LinkSettings, Links, Listener, PortLimits, Tag};
 use cocoon_role_keymgr::{
     Act, Asker, AuditEntry, ConnId, KeyManager, KeyPeer, KeyRecord, KeyRegistry, KeySettings,
@@ -133,7 +133,7 @@ pub async fn start(config: &KeyManagerConfig, stop: &Stop) -> Result<Running, Ru
     let made = std::fs::create_dir_all(dir);
     made.map_err(|source| RunFault::DataDir { path: dir.display().to_string(), source })?;
     let tls_key = keys::load_or_make(&dir.join("tls.key"))?;
-    let presence = Presence::start(&tls_key, &config.evidence, stop).map_err(RunFault::Evidence)?;
+    let presence = presence(config, &tls_key, stop)?;
     let trail = Trail::open(&dir.join("audit.log"))?;
     let mut out = Vec::new();
     let (machine, books, disk) = open_books(config, &root.borrow().clone(), &presence, &mut out)?;
@@ -163,6 +163,27 @@ pub async fn start(config: &KeyManagerConfig, stop: &Stop) -> Result<Running, Ru
         result
     });
     Ok(Running { address, http, task })
+}
+
+/// The node as its peers meet it, with fresh evidence over each connection.
+fn presence(
+    config: &KeyManagerConfig,
+    key: &Secret<[u8; 32]>,
+    stop: &Stop,
+) -> Result<Presence, RunFault> {
+    let presence = Presence::start(key, &config.evidence, stop).map_err(RunFault::Evidence)?;
+    if !config.speaks() {
+        return Ok(presence);
+    }
+    // It has no contract that could stand for it. Images are not compared here: fresh evidence is of
+    // the machine that the certificate shows, and about that one's image the machine decides, and
+    // writes its refusals into the trail.
+    let (role, own_id) = (ChannelRole::KeyManager, [0; 32]);
+    let subject = Subject {
+        addresses: config.public_addresses.clone(),
+        ..Subject::new(role, config.is_testnet, config.root_address()?, own_id)
+    };
+    presence.speaking_for(subject).map_err(RunFault::Evidence)
 }
 
 /// Without images to compare, evidence is not asked for either.
@@ -289,10 +310,12 @@ impl Node {
                 let peer = KeyPeer {
                     image: opened.identity.image_hash.map(ImageHash),
                     key: opened.identity.public_key.map(PublicKey),
+                    fresh: false,
                 };
                 self.links.insert(conn, opened.link);
                 self.machine.opened(conn, peer);
             }
+            Event::Attested(verdicts) if verdicts.is_fresh() => self.machine.attested(conn),
             Event::Query { id, data } => {
                 let asker = Asker { conn, query: id };
                 self.machine.query(asker, &data, clock::now_ms() / 1000, out);

@@ -60,6 +60,7 @@ async fn encrypted_requests_are_answered_over_a_change_of_keys() {
         evidence: site.evidence(KEYS_IMAGE, 5, Machine::default()),
         work_bits: 4,
         network_file: site.registry(),
+        root: crate::site::address(9).to_string(),
         is_test: true,
         check_images: true,
         data_dir: site.path("keys"),

@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure fails the test")]
 
+mod channel;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use cocoon_host::Stop;
 use cocoon_host::evidence::{EvidenceConfig, simulated_image_hash};
 use cocoon_host::key_feed::{KeyFeed, KeyManagerAt};
 use cocoon_host::keys;
-use cocoon_host::peers::{Presence, Transport};
+use cocoon_host::peers::{Admit, Presence, Transport};
+use cocoon_host::{ChannelRole, Stop, Subject};
 use cocoon_keymgr::{KeyManagerConfig, RunFault, Running, Trail, start};
 use cocoon_units::{Address, ImageHash, PublicKey, Role};
 use cocoon_wire::frame::FrameReader;
@@ -21,6 +23,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A test that waits longer for anything has failed.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// The network's root contract.
+const ROOT: Address = Address { workchain: 0, hash: [9; 32] };
 const ANY_PORT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -45,6 +49,7 @@ impl Site {
             evidence: evidence(dir.path(), "key manager", 7),
             work_bits: 4,
             network_file,
+            root: ROOT.to_string(),
             is_test: true,
             data_dir: dir.path().join("data"),
             http: None,
@@ -63,13 +68,23 @@ impl Site {
         (start(&self.config, &stop).await.unwrap(), stop)
     }
 
-    /// A node of this image that asks for keys.
-    fn ask(&self, image: &str, role: Role, at: &KeyManagerAt, stop: &Stop) -> KeyFeed {
+    /// A node of this image, whose connections say what it is.
+    fn node(&self, image: &str, role: Role, stop: &Stop) -> Presence {
         let shown = match image {
             "" => EvidenceConfig::None,
             image => evidence(self.dir.path(), image, 1),
         };
         let presence = Presence::start(&keys::fresh(), &shown, stop).unwrap();
+        let role = match role {
+            Role::Proxy => ChannelRole::Proxy,
+            _ => ChannelRole::Worker,
+        };
+        presence.speaking_for(Subject::new(role, false, ROOT, [1; 32])).unwrap()
+    }
+
+    /// A node of this image that asks for keys.
+    fn ask(&self, image: &str, role: Role, at: &KeyManagerAt, stop: &Stop) -> KeyFeed {
+        let presence = self.node(image, role, stop);
         KeyFeed::start(at, (role, true), (&presence, &Transport::Direct), stop).unwrap()
     }
 }
@@ -165,6 +180,7 @@ async fn keys_go_to_attested_nodes_that_the_registry_lists() {
         let waited = tokio::time::timeout(Duration::from_millis(500), wrong.changed()).await;
         assert!(waited.is_err());
         assert_eq!(lines(&site, "handed"), 2);
+        assert_eq!(lines(&site, "\"fresh\":true"), 4, "refused ones were who they say, too");
         // A node without evidence does not even get in.
         let mut nobody = site.ask("", Role::Proxy, &at, &stop);
         let waited = tokio::time::timeout(Duration::from_millis(500), nobody.changed()).await;
@@ -270,8 +286,8 @@ async fn replay(c2s: &[u8]) -> (usize, Vec<PrivateKeys>) {
 async fn recorded_nodes_of_the_reference_get_the_test_key() {
     within(async {
         for c2s in [
-            include_bytes!("../../../testdata/captures/live/A_122_13101.c2s.bin").as_slice(),
-            include_bytes!("../../../testdata/captures/live/C_010_13101.c2s.bin"),
+            include_bytes!("../../../../testdata/captures/live/A_122_13101.c2s.bin").as_slice(),
+            include_bytes!("../../../../testdata/captures/live/C_010_13101.c2s.bin"),
         ] {
             let (asked, answers) = replay(c2s).await;
             assert_eq!(answers.len(), asked);
