@@ -52,6 +52,9 @@ pub struct Subject {
     pub peer_images: Vec<[u8; 32]>,
     /// What its owner signed about this machine.
     pub endorsement: EndorsementFile,
+    /// Peers must show fresh evidence, whatever the settings of evidence say, but for those that the
+    /// operator named as standing behind routers.
+    pub requires_fresh: bool,
 }
 
 impl Subject {
@@ -60,8 +63,19 @@ impl Subject {
     pub fn new(role: ChannelRole, is_testnet: bool, root: Address, own_id: [u8; 32]) -> Self {
         let (keyset, model) = ([0; 32], ServedModel::default());
         let (addresses, peer_images) = (Vec::new(), Vec::new());
-        let endorsement = EndorsementFile::default();
-        Self { role, is_testnet, root, own_id, keyset, addresses, model, peer_images, endorsement }
+        let (endorsement, requires_fresh) = (EndorsementFile::default(), false);
+        Self {
+            role,
+            is_testnet,
+            root,
+            own_id,
+            keyset,
+            addresses,
+            model,
+            peer_images,
+            endorsement,
+            requires_fresh,
+        }
     }
 
     /// Shows the endorsement in this file to peers that read it; an empty path shows none.
@@ -174,7 +188,7 @@ impl ChannelGuard {
             _ if self.trust.judge().is_none() => Demand::Nothing,
             // The operator knows that nobody there can.
             _ if self.is_behind_router(facing) => Demand::IfAble,
-            _ if self.trust.requires_fresh() => Demand::Always,
+            _ if self.trust.requires_fresh() || self.subject.requires_fresh => Demand::Always,
             _ if self.able.contains(facing, clock::steady_ms()) => Demand::Always,
             _ => Demand::IfAble,
         }
@@ -368,8 +382,14 @@ mod tests {
             introduced_as: None,
         };
         let strict = guard(Trust::new(&evidence).unwrap());
-        let refused = strict.settled(&facing(2, 1), "", None).unwrap_err();
-        assert_eq!(refused, HandshakeFault::Downgraded);
+        // Where keys are handed out it does not matter what the settings of evidence say.
+        let keys = Subject { requires_fresh: true, ..subject.clone() };
+        let keys =
+            ChannelGuard { subject: keys, ..guard(Trust::new(&evidence).unwrap().wishing()) };
+        for strict in [strict, keys] {
+            let refused = strict.settled(&facing(2, 1), "", None).unwrap_err();
+            assert_eq!(refused, HandshakeFault::Downgraded);
+        }
         let lax = guard(Trust::new(&evidence).unwrap().wishing());
         // A node of the reference: admitted, and the verdict says what is missing.
         let known = lax.settled(&facing(2, 1), "", None).unwrap();

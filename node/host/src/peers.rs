@@ -118,13 +118,16 @@ impl Presence {
         self.trust.replace_images(images)
     }
 
-    /// The same node towards a key manager, which has to show this image instead of those of
-    /// proxies; without one its image is not looked at.
+    /// The same node towards a key manager, which has to show fresh evidence of this image instead of
+    /// those of proxies; without one its image is not looked at.
     ///
     /// # Errors
     /// The image contradicts the policy: correct the policy.
     pub(crate) fn asking_for_keys(&self, image: Option<[u8; 32]>) -> Result<Self, String> {
         let mut asking = Self { dials: ChannelRole::KeyManager, ..self.clone() };
+        if let Some(subject) = &mut asking.subject {
+            subject.requires_fresh = true;
+        }
         asking.trust.look_at_no_images();
         asking.trust.admit_images(image.as_slice())?;
         Ok(asking)

@@ -172,18 +172,24 @@ fn presence(
     stop: &Stop,
 ) -> Result<Presence, RunFault> {
     let presence = Presence::start(key, &config.evidence, stop).map_err(RunFault::Evidence)?;
+    let Some(subject) = subject(config)? else { return Ok(presence) };
+    presence.speaking_for(subject).map_err(RunFault::Evidence)
+}
+
+/// What it states over its connections; nothing without evidence or TLS of its own.
+fn subject(config: &KeyManagerConfig) -> Result<Option<Subject>, ConfigFault> {
     if !config.speaks() {
-        return Ok(presence);
+        return Ok(None);
     }
     // It has no contract that could stand for it. Images are not compared here: fresh evidence is of
     // the machine that the certificate shows, and about that one's image the machine decides, and
     // writes its refusals into the trail.
     let (role, own_id) = (ChannelRole::KeyManager, [0; 32]);
-    let subject = Subject {
+    Ok(Some(Subject {
         addresses: config.public_addresses.clone(),
+        requires_fresh: !config.certificates_suffice,
         ..Subject::new(role, config.is_testnet, config.root_address()?, own_id)
-    };
-    presence.speaking_for(subject).map_err(RunFault::Evidence)
+    }))
 }
 
 /// Without images to compare, evidence is not asked for either.
@@ -392,5 +398,23 @@ impl Node {
             tracing::warn!(conn = conn.0, %fault, "peer does not take its answer");
             link.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cocoon_host::evidence::EvidenceConfig;
+
+    #[test]
+    fn fresh_evidence_is_required_unless_the_operator_says_otherwise() {
+        let config = KeyManagerConfig {
+            evidence: EvidenceConfig::Hardware(Box::default()),
+            root: cocoon_units::Address::new(0, [9; 32]).to_string(),
+            ..KeyManagerConfig::default()
+        };
+        assert!(subject(&config).unwrap().unwrap().requires_fresh);
+        let lax = KeyManagerConfig { certificates_suffice: true, ..config };
+        assert!(!subject(&lax).unwrap().unwrap().requires_fresh);
     }
 }
