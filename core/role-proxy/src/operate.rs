@@ -16,7 +16,6 @@ use crate::instance::Instance;
 use crate::outbox::{Act, ChainOrder, ConnId, Note, Now, Outbox};
 use crate::proxy::Proxy;
 use crate::settings::{ChainMode, Identity};
-use crate::worker::worker_id;
 
 /// Time a worker has to change its model (protocol notes 3.4).
 const CHANGE_MODEL_TIMEOUT_MS: u64 = 60_000;
@@ -156,7 +155,7 @@ impl Proxy {
             self.start_commit(now, out);
         } else {
             self.instance = instance;
-            self.delist_workers(now, out);
+            self.follow_lists(now, out);
         }
         self.standing.params_reached(epoch);
         Ok(())
@@ -336,20 +335,26 @@ impl Proxy {
         }));
     }
 
-    /// Takes workers out of the pool whose image or model is no longer listed; their connections
-    /// stay open and idle (protocol notes 3.3).
-    fn delist_workers(&mut self, now: Now, out: &mut Outbox) {
-        let mut gone: Vec<ConnId> = self
-            .workers
-            .iter()
-            .filter(|(conn, worker)| worker.trade().is_some() && !self.is_still_listed(**conn))
-            .map(|(conn, _)| *conn)
-            .collect();
-        gone.sort_unstable();
-        for conn in gone {
-            let text = "the root no longer lists this worker's image or model".to_owned();
-            out.note(Note::PeerFault { conn, text });
-            self.pool.enable(worker_id(conn), false, now.ms);
+    /// Follows the root's lists. A worker whose image is no longer listed loses its connection; one
+    /// whose model is not gets nothing new, but ends what it runs, and is served again when the model
+    /// is listed again. (The reference leaves both connected and idle: protocol notes 3.3.)
+    fn follow_lists(&mut self, now: Now, out: &mut Outbox) {
+        let met = self.workers.iter().filter(|(_, worker)| worker.trade().is_some());
+        let mut met: Vec<ConnId> = met.map(|(conn, _)| *conn).collect();
+        met.sort_unstable();
+        // First of all, so that requests of one that goes do not move to another one that goes.
+        for conn in &met {
+            self.follow_wish(*conn, now);
         }
+        for conn in met {
+            if self.check_image(conn).is_err() {
+                let text = "the root no longer lists this worker's image".to_owned();
+                self.drop_peer(conn, text, now, out);
+            } else if !self.is_still_listed(conn) {
+                let text = "the root no longer lists this worker's model".to_owned();
+                out.note(Note::PeerFault { conn, text });
+            }
+        }
+        self.follow_pool(now, out);
     }
 }

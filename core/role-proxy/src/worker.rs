@@ -26,6 +26,8 @@ pub(crate) struct WorkerConn {
     pub(crate) stage: Stage,
     pub(crate) image: Option<ImageHash>,
     pub(crate) handshake_ms: Option<u64>,
+    /// Whether it takes requests, by its own word.
+    takes: bool,
     /// An operator's command that waits for `worker.changedModel`.
     pub(crate) command: Option<(i64, u64)>,
     opened: Now,
@@ -55,7 +57,8 @@ pub(crate) struct Trade {
 
 impl WorkerConn {
     pub(crate) fn new(image: Option<ImageHash>, now: Now) -> Self {
-        Self { stage: Stage::Fresh, image, handshake_ms: None, command: None, opened: now }
+        let (stage, handshake_ms, takes, command) = (Stage::Fresh, None, false, None);
+        Self { stage, image, handshake_ms, takes, command, opened: now }
     }
 
     pub(crate) fn trade(&self) -> Option<&Trade> {
@@ -145,7 +148,8 @@ impl Proxy {
         Ok(())
     }
 
-    fn check_image(&self, conn: ConnId) -> Result<(), Refusal> {
+    /// Checks the worker's image against the root's list, where images are looked at.
+    pub(crate) fn check_image(&self, conn: ConnId) -> Result<(), Refusal> {
         if !self.settings.check_hashes {
             return Ok(());
         }
@@ -307,13 +311,14 @@ impl Proxy {
         let (account, version) = (trade.account, trade.version.0);
         let model = trade.model.to_string();
         worker.stage = Stage::Ready(trade);
+        worker.takes = !disabled;
         self.counts.worker_handshakes += 1;
         self.counts.handshake_ms_sum += took_ms;
         self.set_handshake_deadline(conn, None);
         out.answer(conn, query, &ProxyHandshakeCompleted {});
         out.note(Note::WorkerReady { conn, worker: account, model, version });
         self.settle_worker(account, out);
-        self.pool.enable(worker_id(conn), !disabled, now.ms);
+        self.follow_wish(conn, now);
         self.follow_pool(now, out);
     }
 
@@ -351,10 +356,11 @@ impl Proxy {
         match Said::of(message) {
             Said::Answer(answer) => self.worker_answered(conn, answer, now, out),
             Said::Takes(enabled) => {
-                if self.is_still_listed(conn) {
-                    self.pool.enable(worker_id(conn), enabled, now.ms);
-                    self.follow_pool(now, out);
+                if let Some(worker) = self.workers.get_mut(&conn) {
+                    worker.takes = enabled;
                 }
+                self.follow_wish(conn, now);
+                self.follow_pool(now, out);
             }
             Said::Price(milli) => {
                 let coefficient = Coefficient::new(i64::from(milli)).map_err(|_| {
@@ -367,6 +373,13 @@ impl Proxy {
             Said::Nothing => {}
         }
         Ok(())
+    }
+
+    /// Gives requests to a worker that is ready and wants them, as long as it is listed.
+    pub(crate) fn follow_wish(&mut self, conn: ConnId, now: Now) {
+        let Some(worker) = self.workers.get(&conn) else { return };
+        let takes = worker.takes && worker.is_ready() && self.is_still_listed(conn);
+        self.pool.enable(worker_id(conn), takes, now.ms);
     }
 
     /// Whether the root still lists this worker's image and model.

@@ -276,7 +276,7 @@ impl Network {
             debug: request.debug,
         };
         let message = proxy.session.ask(&identity, &ask);
-        let measurement = proxy.measurement.clone();
+        let measurement = proxy.image.map(|image| image.to_string()).unwrap_or_default();
         // Names go out directly before their request, or not at all.
         let sent = match named {
             Some(named) => proxy.link.messages(named, message),
@@ -483,7 +483,7 @@ impl Shared {
     }
 
     /// Moves to a state of the root contract that is believed. New parameters mean new contracts:
-    /// all proxies are met again.
+    /// all proxies are met again. Proxies whose image is no longer listed are left at once.
     pub(crate) fn adopt(&self, root: &RootState) {
         let mut state = self.lock();
         let old = &state.identity;
@@ -497,9 +497,7 @@ impl Shared {
         self.proofs.adopt(root_view(root, identity.root.hash, identity.is_testnet));
         state.identity = Arc::new(identity);
         crate::registry::admit(self.proofs.presence(), root);
-        for proxy in state.proxies.values().filter(|_| moves) {
-            proxy.link.close();
-        }
+        state.part_from_unlisted(moves);
         drop(state);
         let listed: HashSet<SocketAddr> =
             root.endpoints().map(|(_, endpoint)| SocketAddr::V4(endpoint.clients)).collect();

@@ -43,7 +43,8 @@ const SETTLING_MS: u64 = 5_000;
 pub(crate) struct Proxy {
     pub(crate) session: ProxySession,
     pub(crate) link: LinkHandle,
-    pub(crate) measurement: String,
+    /// The image that its certificate showed.
+    pub(crate) image: Option<ImageHash>,
     /// What evidence says of it, once it gave any.
     pub(crate) verdicts: Option<Box<PeerVerdicts>>,
     /// What it showed in its certificate.
@@ -186,9 +187,7 @@ impl State {
             }
             Event::DialFailed { target, fault, .. } => {
                 tracing::debug!(%target, %fault, "proxy cannot be reached");
-                if self.unreachable.len() < UNREACHABLE_MAX {
-                    self.unreachable.insert(target, fault.to_string());
-                }
+                self.cannot_reach(target, &fault);
             }
             Event::Message(data) => {
                 let Some(proxy) = self.proxies.get_mut(&conn) else { return };
@@ -253,6 +252,21 @@ impl State {
         }
     }
 
+    /// Leaves proxies whose image the registry lists no more, or all of them. Their requests fail as
+    /// with any lost connection; new ones go elsewhere at once.
+    pub(crate) fn part_from_unlisted(&mut self, all: bool) {
+        for (conn, proxy) in &mut self.proxies {
+            let listed = self.identity.check_proxy_image(proxy.image);
+            if let Err(fault) = &listed {
+                tracing::warn!(?conn, %fault, "proxy left");
+            }
+            if all || listed.is_err() {
+                proxy.away_until_ms = LEFT_FOR_GOOD;
+                proxy.link.close();
+            }
+        }
+    }
+
     /// Closes the connection to a proxy that ends, once nothing runs on it: the proxy waits for
     /// that, so that no request is lost on the way.
     fn part_from(&self, conn: ConnId) {
@@ -271,10 +285,18 @@ impl State {
         }
     }
 
+    /// Remembers why, for whoever asks for the evidence of all proxies.
+    fn cannot_reach(&mut self, target: SocketAddr, fault: &dyn std::fmt::Display) {
+        if self.unreachable.len() < UNREACHABLE_MAX {
+            self.unreachable.insert(target, fault.to_string());
+        }
+    }
+
     fn opened(&mut self, conn: ConnId, opened: Opened, now_ms: u64, after: &mut After) {
         let image = opened.identity.image_hash.map(ImageHash);
         if let Err(fault) = self.identity.check_proxy_image(image) {
             tracing::warn!(?conn, %fault, "proxy refused");
+            self.cannot_reach(opened.remote, &fault);
             opened.link.close();
             return;
         }
@@ -286,7 +308,7 @@ impl State {
             evidence: opened.identity.evidence.clone(),
             remote: opened.remote,
             link: opened.link,
-            measurement: image.map(|image| image.to_string()).unwrap_or_default(),
+            image,
             verdicts: None,
             away_until_ms: 0,
             models: Vec::new(),

@@ -276,7 +276,7 @@ impl State {
     }
 
     /// Moves to another state of the root contract. New parameters mean new contracts: all proxies
-    /// are met again.
+    /// are met again. Proxies whose image is no longer listed are left at once.
     fn adopt(&mut self, root: &RootState) {
         let moves = self.identity.network != root.network;
         self.identity.network = root.network.clone();
@@ -285,8 +285,14 @@ impl State {
             .proxy_images
             .as_ref()
             .map(|_| root.proxy_hashes.iter().map(|hash| ImageHash(hash.0)).collect());
-        for proxy in self.proxies.values().filter(|_| moves) {
-            proxy.link.close();
+        for (conn, proxy) in &self.proxies {
+            let listed = self.identity.check_proxy_image(proxy.image);
+            if let Err(fault) = &listed {
+                tracing::warn!(?conn, %fault, "proxy left");
+            }
+            if moves || listed.is_err() {
+                proxy.link.close();
+            }
         }
     }
 

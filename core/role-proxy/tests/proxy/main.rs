@@ -7,6 +7,7 @@ mod captures;
 mod durability;
 mod handshakes;
 mod laws;
+mod lists;
 mod reports;
 mod requests;
 mod stage;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cocoon_contract::cell::Hash;
 use cocoon_contract::pseudo::PseudoRoot;
 use cocoon_contract::root::RootState;
 use cocoon_ledger::{AccountId, Record};
@@ -14,6 +15,7 @@ use cocoon_wire::proxy;
 use cocoon_wire::tl::{self, Blob, Boxed, Extensions, Text};
 use cocoon_wire::{http, worker};
 use ed25519_dalek::SigningKey;
+use sha2::{Digest as _, Sha256};
 
 pub(crate) const PRICE: u64 = 2;
 
@@ -44,6 +46,8 @@ pub(crate) struct Stage {
     pub(crate) admin: Vec<(u64, Result<String, String>)>,
     pub(crate) orders: Vec<cocoon_role_proxy::ChainOrder>,
     pub(crate) notes: Vec<cocoon_role_proxy::Note>,
+    /// The image of workers that come.
+    pub(crate) image: Option<ImageHash>,
     next_conn: u64,
     next_query: i64,
 }
@@ -55,7 +59,7 @@ pub(crate) fn root() -> RootState {
 pub(crate) fn pseudo_root(params_version: u32, version: u32) -> PseudoRoot {
     PseudoRoot {
         proxy_hashes: BTreeSet::new(),
-        worker_hashes: BTreeSet::from([cocoon_contract::cell::Hash([9; 32])]),
+        worker_hashes: BTreeSet::from([Hash([9; 32])]),
         model_hashes: BTreeSet::new(),
         model_types: vec!["qwen".into()],
         registered_proxies: BTreeMap::new(),
@@ -116,6 +120,7 @@ impl Stage {
             admin: Vec::new(),
             orders: Vec::new(),
             notes: Vec::new(),
+            image: None,
             next_conn: 1,
             next_query: 100,
         };
@@ -194,6 +199,19 @@ impl Stage {
         self.proxy.opened(conn, side, image, self.now, &mut self.out);
         self.perform();
         conn
+    }
+
+    /// The root lists these images and models for workers from now on.
+    pub(crate) fn list(&mut self, images: &[u8], models: &[&str]) {
+        let hash = |model: &&str| Hash(Sha256::digest(model).into());
+        let root = PseudoRoot {
+            worker_hashes: images.iter().map(|image| Hash([*image; 32])).collect(),
+            model_hashes: models.iter().map(hash).collect(),
+            ..pseudo_root(1, self.proxy.root().version + 1)
+        };
+        let root = Arc::new(root.root_state().expect("a sound root"));
+        self.proxy.root_changed(root, self.now, &mut self.out).expect("followed");
+        self.perform();
     }
 
     pub(crate) fn close(&mut self, conn: ConnId) {
@@ -286,7 +304,7 @@ impl Stage {
         coefficient: i32,
         extensions: Extensions,
     ) -> ConnId {
-        let conn = self.open(Side::Workers, None);
+        let conn = self.open(Side::Workers, self.image);
         let address = owner_text(owner);
         let mut hello = worker_hello(&address, version);
         hello.params.coefficient = coefficient;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod away;
+mod images;
 mod operator;
 mod program;
 mod proxy;
@@ -173,11 +174,14 @@ impl Site {
         self.send(Outgoing::to_contract(contract, Nanoton(TON / 2), body)).await;
     }
 
-    async fn change_price(&mut self) {
-        let (price_per_token, worker_fee_per_token) = (Nanoton(40), Nanoton(39));
-        let action = RootAction::ChangePrice { price_per_token, worker_fee_per_token };
+    async fn root_acts(&mut self, action: RootAction) {
         let body = Body::Root(RootRequest { query_id: 7, action }).cell().unwrap();
         self.send(Outgoing::to_contract(self.root, Nanoton(TON / 10), body)).await;
+    }
+
+    async fn change_price(&mut self) {
+        let (price_per_token, worker_fee_per_token) = (Nanoton(40), Nanoton(39));
+        self.root_acts(RootAction::ChangePrice { price_per_token, worker_fee_per_token }).await;
         let data = self.account(self.root).await.data.unwrap();
         self.state = RootState::parse(&data).unwrap();
     }

@@ -29,11 +29,15 @@ pub(crate) struct Waiting {
 
 impl Proxy {
     pub(crate) async fn new() -> Self {
+        Self::behind(Entry::Plain).await
+    }
+
+    pub(crate) async fn behind(entry: Entry) -> Self {
         let (sender, events) = mpsc::channel(4_096);
         let links = Links::new(LinkSettings::default(), sender);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let limits = PortLimits::public();
-        let port = Listener::bind(&links, any, Entry::Plain, limits, Tag(1)).await.unwrap();
+        let limits = PortLimits::local();
+        let port = Listener::bind(&links, any, entry, limits, Tag(1)).await.unwrap();
         let address = port.address();
         Self { events, address, _port: port, _links: links }
     }
@@ -93,11 +97,20 @@ impl Proxy {
         waiting.link.answer(waiting.query, tl::encode(&success)).unwrap();
     }
 
+    /// Waits until a client has sent a request.
+    pub(crate) async fn asked(&mut self, waiting: &Waiting) {
+        self.until(waiting, |event| matches!(event, Event::Message(_))).await;
+    }
+
     /// Waits until a client has left.
     pub(crate) async fn gone(&mut self, waiting: &Waiting) {
+        self.until(waiting, |event| matches!(event, Event::Closed(_))).await;
+    }
+
+    async fn until(&mut self, waiting: &Waiting, is_it: impl Fn(&Event) -> bool) {
         loop {
             let LinkEvent { conn, event } = self.events.recv().await.expect("an event");
-            if conn == waiting.conn && matches!(event, Event::Closed(_)) {
+            if conn == waiting.conn && is_it(&event) {
                 return;
             }
         }

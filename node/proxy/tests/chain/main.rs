@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod images;
 #[allow(dead_code, reason = "shared with the tests without a chain")]
 #[path = "../network/peer.rs"]
 mod peer;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_contract::address::{self, ProxyIdentity};
-use cocoon_host::Stop;
 use cocoon_host::chain::{ChainConfig, ChainKind, node_wallet};
 use cocoon_host::evidence::EvidenceConfig;
 use cocoon_host::peers::{Presence, Transport};
+use cocoon_host::{ChannelRole, Stop, Subject};
 use cocoon_link::Route;
 use cocoon_proxy::{ProxyConfig, Running, start};
 use cocoon_purse::Wallet;
@@ -28,6 +28,8 @@ const WALLET_SEED: [u8; 32] = [3; 32];
 /// A proxy's configuration and directory.
 pub(crate) struct Site {
     pub(crate) config: ProxyConfig,
+    /// What peers show.
+    pub(crate) peers: EvidenceConfig,
     presence_stop: Stop,
     /// Version of the registry that clients ask for at least.
     pub(crate) version: i32,
@@ -79,7 +81,8 @@ impl Site {
         };
         let owner = town.proxy_owner;
         let presence_stop = Stop::new();
-        let site = Self { config, presence_stop, version: 0, owner, dir: Arc::new(dir) };
+        let (peers, dir) = (EvidenceConfig::None, Arc::new(dir));
+        let site = Self { config, peers, presence_stop, version: 0, owner, dir };
         town.give(site.wallet().address(), Nanoton(20 * TON));
         site
     }
@@ -88,6 +91,7 @@ impl Site {
     pub(crate) fn again(&self) -> Self {
         Self {
             config: self.config.clone(),
+            peers: self.peers.clone(),
             presence_stop: Stop::new(),
             version: self.version,
             owner: self.owner,
@@ -121,11 +125,13 @@ impl Site {
         Node { running, stop }
     }
 
-    /// The way of a peer to the proxy.
+    /// The way of a peer to the proxy; where evidence is shown, of a worker.
     pub(crate) fn route(&self) -> Route {
-        let presence =
-            Presence::start(&Secret::new([8; 32]), &EvidenceConfig::None, &self.presence_stop)
-                .unwrap();
+        let root = Address::parse(&self.config.root).unwrap();
+        let subject = Subject::new(ChannelRole::Worker, self.config.is_testnet, root, [30; 32]);
+        let presence = Presence::start(&Secret::new([8; 32]), &self.peers, &self.presence_stop)
+            .and_then(|presence| presence.speaking_for(subject))
+            .unwrap();
         presence.route(&self.config.transport, 8)
     }
 }

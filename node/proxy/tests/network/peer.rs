@@ -47,12 +47,22 @@ impl Peer {
     async fn ask<'a, T: Boxed<'a>>(&mut self, function: &T) -> Option<Bytes> {
         self.queries += 1;
         let timeout = Duration::from_secs(30);
-        self.link.query_object(self.queries, function, timeout).expect("asked");
-        match self.events.recv().await.expect("an event").event {
-            Event::Answer { data, .. } => Some(data.0),
-            Event::QueryFailed { .. } | Event::Closed(_) => None,
-            other => panic!("{other:?} instead of an answer"),
+        // It may have been let go meanwhile.
+        self.link.query_object(self.queries, function, timeout).ok()?;
+        loop {
+            match self.events.recv().await.expect("an event").event {
+                Event::Answer { data, .. } => return Some(data.0),
+                Event::QueryFailed { .. } | Event::Closed(_) => return None,
+                Event::Attested(_) => {}
+                other => panic!("{other:?} instead of an answer"),
+            }
         }
+    }
+
+    /// Waits until the proxy has closed the connection.
+    #[allow(dead_code, reason = "of use on a chain, whose registry changes")]
+    pub(crate) async fn closed(&mut self) {
+        while !matches!(self.events.recv().await.expect("an event").event, Event::Closed(_)) {}
     }
 
     /// The next message.
@@ -96,6 +106,11 @@ pub(crate) async fn client_of(
 
 /// A worker that gets requests; `known` is the total that it remembers.
 pub(crate) async fn worker(node: &Node, site: &Site, known: i64) -> Peer {
+    worker_if_admitted(node, site, known).await.expect("admitted")
+}
+
+/// A worker that gets requests; `None` when the proxy does not want it.
+pub(crate) async fn worker_if_admitted(node: &Node, site: &Site, known: i64) -> Option<Peer> {
     let mut peer = Peer::dial(site, node.workers()).await;
     let owner = Address::new(0, [30; 32]).to_string();
     peer.ask(&worker::ConnectToProxy {
@@ -109,20 +124,18 @@ pub(crate) async fn worker(node: &Node, site: &Site, known: i64) -> Peer {
             machine_description_json: None,
         },
     })
-    .await
-    .expect("admitted");
+    .await?;
     let data = peer
         .ask(&worker::CompareBalanceWithProxy {
             tokens_committed_to_blockchain: 0,
             tokens_committed_to_db: known,
             max_tokens: known,
         })
-        .await
-        .expect("compared");
+        .await?;
     let result: worker::CompareBalanceWithProxyResult<'_> = tl::decode(&data).expect("a result");
     assert_eq!((result.error_code, result.max_tokens), (0, known));
-    peer.ask(&worker::ProxyHandshakeComplete { is_disabled: false }).await.expect("complete");
-    peer
+    peer.ask(&worker::ProxyHandshakeComplete { is_disabled: false }).await?;
+    Some(peer)
 }
 
 /// The messages of one answer.

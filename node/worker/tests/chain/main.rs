@@ -1,7 +1,9 @@
-//! The worker's side of a chain, over real sockets: a root that changes without notice, and a chain
-//! that goes away and comes back.
+//! The worker's side of a chain, over real sockets: a root that changes without notice, images that
+//! it lists and takes off, and a chain that goes away and comes back.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod images;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -112,6 +114,22 @@ async fn until(node: SocketAddr, what: &str, is_so: impl Fn(&Value) -> bool) -> 
     last
 }
 
+/// The wallet that owns the root contract.
+fn operator(
+    serving: &Serving,
+    chain: &ChainConfig,
+    dir: &Path,
+    stop: &Stop,
+) -> (PurseHand, Reports) {
+    let wallet = node_wallet(Address::new(0, [0x44; 32]), &Secret::new([3; 32])).unwrap();
+    let file = dir.join("operator");
+    let purse = open_purse(wallet, Settings::default(), &file).unwrap();
+    let (poll, line) = (Duration::from_millis(20), chain.open().unwrap().unwrap());
+    let (hand, reports) = PurseHand::start(line, purse, file, poll, stop.clone());
+    serving.node.faucet(hand.address(), Nanoton(50 * TON)).unwrap().unwrap();
+    (hand, reports)
+}
+
 /// A worker in front of a model server that is there.
 async fn config(chain: ChainConfig, root: Address, data_dir: &Path) -> WorkerConfig {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -146,12 +164,7 @@ async fn a_sudden_root_waits_and_a_chain_that_is_away_stops_new_work() {
         away_max_s: 8,
         ..ChainConfig::default()
     };
-    let wallet = node_wallet(Address::new(0, [0x44; 32]), &Secret::new([3; 32])).unwrap();
-    let file = dir.path().join("operator");
-    let purse = open_purse(wallet, Settings::default(), &file).unwrap();
-    let (poll, line) = (Duration::from_millis(20), chain.open().unwrap().unwrap());
-    let (hand, mut reports) = PurseHand::start(line, purse, file, poll, stop.clone());
-    serving.node.faucet(hand.address(), Nanoton(50 * TON)).unwrap().unwrap();
+    let (hand, mut reports) = operator(&serving, &chain, dir.path(), &stop);
     let state = root_state(hand.address());
     let init = StateInit { code: code::root().unwrap(), data: state.cell().unwrap() };
     let root = init.address();
