@@ -93,6 +93,11 @@ impl Draft {
         self.set(kind, source, Finding::Fails(bad), reason);
     }
 
+    /// Whether this claim cannot be decided now.
+    pub(crate) fn is_unknown(&self, kind: ClaimKind) -> bool {
+        matches!(self.verdict.finding(kind), Finding::Unknown(_))
+    }
+
     pub(crate) fn silent(&mut self, kind: ClaimKind, source: Source, reason: impl Into<String>) {
         self.set(kind, source, Finding::NotClaimed, reason.into());
     }

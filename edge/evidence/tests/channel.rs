@@ -528,6 +528,33 @@ fn nothing_that_only_the_peer_says_holds_where_its_hardware_does_not() {
 }
 
 #[test]
+fn what_cannot_be_checked_now_fails_nothing_that_would_not_fail_checked() {
+    let lies = Misbehave::ALL.map(|lie| (Some(lie), true));
+    for (lie, measures) in [(None, true), (None, false)].into_iter().chain(lies) {
+        for require_measured in [true, false] {
+            let worker = booted(1, lie, measures);
+            let mut policy = policy(&worker.platform);
+            policy.gpu.require_measured = require_measured;
+            let mut seen = None;
+            let (judged, _) =
+                meet(&worker, &policy, (1, 1), |evidence| seen = Some(evidence.clone()));
+            let Some(evidence) = seen else { continue };
+            let unchecked = verify(&evidence, &Collateral::default(), &policy, NOW_MS);
+            let failing = |verdict: &Verdict, kind| {
+                matches!(verdict.finding(kind), Finding::Fails(_)).then_some(kind)
+            };
+            for kind in ClaimKind::ALL.into_iter().filter_map(|kind| failing(&unchecked, kind)) {
+                assert_eq!(failing(&judged, kind), Some(kind), "{lie:?} {:?}", unchecked.claims);
+            }
+            if lie.is_none() {
+                let gpu = unchecked.finding(ClaimKind::Gpu);
+                assert_eq!(gpu, unchecked.finding(ClaimKind::Hardware), "unknown as that one");
+            }
+        }
+    }
+}
+
+#[test]
 fn leaf_keys_are_named_by_their_public_key_info() {
     // SHA-256 of the DER of an Ed25519 SubjectPublicKeyInfo with 32 bytes of 3.
     let mut spki = hex::decode("302a300506032b6570032100").unwrap();

@@ -52,9 +52,11 @@ pub(crate) fn judge(
         }
         return;
     };
+    // The log shown by a machine that cannot be checked now may be the measured one.
+    let is_open = evidence.event_log.is_some() && draft.is_unknown(ClaimKind::Hardware);
     let result =
         checked(gpu, evidence.gpu_nonce.as_ref(), policy, now_s, known).and_then(|checked| {
-            let shown = belongs(evidence, &checked, stated, log, &policy.gpu)?;
+            let shown = belongs(evidence, &checked, stated, (log, is_open), &policy.gpu)?;
             draft.valid_until_s(checked.valid_until_s);
             Ok(format!("the GPU matches {}, and {shown}", checked.profile))
         });
@@ -81,12 +83,14 @@ fn checked(
     Ok(checked)
 }
 
-/// Checks that the GPU is the one of this machine; says what shows it.
+/// Checks that the GPU is the one of this machine; says what shows it. While the log is open, and
+/// where only the statement shows it, the claim stands as `hardware` does in the end
+/// ([`Draft::unbind`]).
 fn belongs(
     evidence: &PeerEvidence,
     gpu: &CheckedGpu,
     stated: Option<Digest32>,
-    log: Option<&EventLog>,
+    (log, is_open): (Option<&EventLog>, bool),
     rules: &GpuPolicy,
 ) -> Result<&'static str, BadEvidence> {
     let refused = |detail: &str| Err(BadEvidence::Gpu { detail: detail.to_owned() });
@@ -103,6 +107,9 @@ fn belongs(
         return refused("the event log names another GPU, or none before the workload started");
     }
     if rules.require_measured || !has_statement {
+        if is_open {
+            return Ok("a log that cannot be checked now may name it");
+        }
         return refused("no measured event log shows that this GPU is in this machine");
     }
     Ok("the statement of the measured image names it")

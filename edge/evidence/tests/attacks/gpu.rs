@@ -1,7 +1,10 @@
 //! Attacks on GPU evidence.
 
 use cocoon_attest::gpu::check;
-use cocoon_attest::{BadEvidence, ClaimKind, Outcome, PeerEvidence, TrustRoots, Verdict, Verifier};
+use cocoon_attest::{
+    BadEvidence, ClaimKind, Collateral, Finding, Outcome, PeerEvidence, TrustRoots, Verdict,
+    Verifier, verify,
+};
 use cocoon_evidence::EvidenceProvider as _;
 use cocoon_evidence::sim::{Misbehave, SimulatedPlatform};
 
@@ -119,6 +122,12 @@ fn gpu_evidence_without_a_measured_log() {
     let policy = platform.policy().requiring(ClaimKind::Gpu);
     let bad = fails(&judge_evidence(&platform, &silent, &policy), ClaimKind::Gpu);
     assert!(bad.to_string().contains("event log"), "{bad}");
+    // Whatever its machine turns out to be.
+    let unchecked = |evidence| verify(evidence, &Collateral::default(), &policy, NOW_MS);
+    fails(&unchecked(&silent), ClaimKind::Gpu);
+    // A log that cannot be checked now may be the measured one.
+    let verdict = unchecked(&evidence(&platform));
+    assert!(matches!(verdict.finding(ClaimKind::Gpu), Finding::Unknown(_)), "{verdict:?}");
 }
 
 #[test]
