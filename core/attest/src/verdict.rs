@@ -103,7 +103,8 @@ pub struct Claim {
     pub finding: Finding,
     /// Where the finding comes from.
     pub source: Source,
-    /// How old the oldest thing used is, in milliseconds, when it carries a date.
+    /// How old the collateral is that the finding comes from, in milliseconds, where it does: what was
+    /// found is as of then. Certificates and roots, which are good for years, do not count.
     pub age_ms: Option<u64>,
     /// The finding in plain words.
     pub reason: String,

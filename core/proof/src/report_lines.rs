@@ -44,7 +44,7 @@ pub struct ClaimLine {
     pub verdict: Standing,
     /// Where that comes from.
     pub source: String,
-    /// How old the oldest thing used is, milliseconds, when it carries a date.
+    /// How old the collateral behind it is, milliseconds, where there is some.
     pub age_ms: Option<u64>,
     /// Plain words.
     pub reason: String,

@@ -162,7 +162,7 @@ function show(answer: Answer, text: string): void {
 function table(lines: ClaimLine[]): HTMLTableElement {
   const out = document.createElement('table');
   const head = document.createElement('tr');
-  head.append(...['claim', 'verdict', 'why', 'source', 'age'].map((word) => made('th', word)));
+  head.append(...['claim', 'verdict', 'why', 'source', "collateral's age"].map((word) => made('th', word)));
   out.append(head);
   for (const line of lines) {
     const row = document.createElement('tr');

@@ -20,6 +20,9 @@ pub struct TdxDates {
     pub issued_s: u64,
     /// Earliest `nextUpdate` of its items, Unix seconds.
     pub next_update_s: u64,
+    /// Issue date of what says which patches there are: the older of TCB info and QE identity, Unix
+    /// seconds.
+    pub patches_s: u64,
     /// FMSPC the TCB info is about, lower-case hex.
     pub fmspc: [u8; 6],
 }
@@ -50,6 +53,7 @@ pub fn collateral_dates(collateral: &TdxCollateral, now_s: u64) -> Result<TdxDat
     Ok(TdxDates {
         issued_s: tcb.0.max(qe.0).max(root.0).max(pck.0),
         next_update_s: tcb.1.min(qe.1).min(root.1).min(pck.1),
+        patches_s: tcb.0.min(qe.0),
         fmspc,
     })
 }

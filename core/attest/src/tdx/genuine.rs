@@ -21,6 +21,8 @@ pub(super) struct Genuine {
     pub root: Digest48,
     /// Until when the collateral allows to say so, Unix seconds.
     pub valid_until_s: u64,
+    /// From when it is known which patches there are, Unix seconds.
+    pub patches_s: u64,
 }
 
 /// Takes everything from a caller that verified and leaves the judgement to us.
@@ -63,7 +65,7 @@ pub(super) fn genuine(
         .verify_with_policy(quote, &collateral.dcap, now_s, &ClaimsOnly)
         .map_err(|error| blame(&error))?;
     let valid_until_s = dates.next_update_s.min(claims.earliest_expiration_date);
-    Ok(Genuine { claims, root, valid_until_s })
+    Ok(Genuine { claims, root, valid_until_s, patches_s: dates.patches_s })
 }
 
 /// Returns what to fetch for a quote.

@@ -70,7 +70,7 @@ pub(crate) fn judge(
     );
     match tcb(claims, rules, now_s) {
         Ok((reason, until_s)) => {
-            draft.holds_since(ClaimKind::Tcb, source, claims.earliest_issue_date, reason);
+            draft.holds_since(ClaimKind::Tcb, source, genuine.patches_s, reason);
             draft.valid_until_s(until_s);
         }
         Err(bad) => draft.fails(ClaimKind::Tcb, source, bad),

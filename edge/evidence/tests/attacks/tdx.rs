@@ -39,6 +39,9 @@ fn honest_tdx_guests_pass_in_both_quote_versions() {
         assert_eq!(*verdict.finding(ClaimKind::Freshness), Finding::NotClaimed);
         assert_eq!(*verdict.finding(ClaimKind::Gpu), Finding::NotClaimed);
         assert!(verdict.valid_until_ms > NOW_S * 1000);
+        // What is known of patches is as old as the collateral, not as the roots.
+        let tcb = verdict.claims.iter().find(|claim| claim.kind == ClaimKind::Tcb).unwrap();
+        assert_eq!(tcb.age_ms, Some(3_600_000));
     }
 }
 

@@ -69,7 +69,7 @@ fn one(line: &ClaimLine, colour: bool) -> String {
         Standing::NotClaimed => ("-", "2"),
     };
     let mark = if colour { format!("\u{1b}[{code}m{mark}\u{1b}[0m") } else { mark.to_owned() };
-    let age = line.age_ms.map_or(String::new(), |ms| format!(", {} old", age(ms)));
+    let age = line.age_ms.map_or(String::new(), |ms| format!(", collateral {} old", age(ms)));
     let (claim, word) = (&line.claim, line.verdict.word());
     format!("  {mark} {claim:<12} {word:<12} {} [{}{age}]", line.reason, line.source)
 }
