@@ -49,12 +49,9 @@ async fn ask(pair: &Pair, to: PublicKey) -> (Value, Value) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn encrypted_requests_are_answered_over_a_change_of_keys() {
-    let mut site = Site::checking(Machine::default()).await;
-    let stop = Stop::new();
+fn key_manager(site: &Site) -> KeyManagerConfig {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = KeyManagerConfig {
+    KeyManagerConfig {
         listen: any,
         http: Some(any),
         evidence: site.evidence(KEYS_IMAGE, 5, Machine::default()),
@@ -67,8 +64,14 @@ async fn encrypted_requests_are_answered_over_a_change_of_keys() {
         life_s: 10 * ROTATE_EVERY_S,
         rotate_every_s: ROTATE_EVERY_S,
         ..KeyManagerConfig::default()
-    };
-    let keys = start(&config, &stop).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encrypted_requests_are_answered_over_a_change_of_keys() {
+    let mut site = Site::checking(Machine::default()).await;
+    let stop = Stop::new();
+    let keys = start(&key_manager(&site), &stop).await.unwrap();
     let image = simulated_image_hash(&site.path("roots"), KEYS_IMAGE).unwrap();
     let at = KeyManagerAt { address: keys.address, image_hash: ImageHash(image).to_base64() };
     let pages = keys.http.unwrap();
