@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every decoder under the fuzzer, a minute in all. `cargo xtask fuzz --help` for more.
+# Every decoder under the fuzzer, two minutes in all. `cargo xtask fuzz --help` for more.
 set -eu
 cd "$(dirname "$0")/../.."
 
