@@ -131,6 +131,13 @@ pub(crate) struct TrustOptions {
     pub(crate) at: Option<super::date::At>,
 }
 
+impl TrustOptions {
+    /// Whether a network was named, by whose registry and roots machines are judged.
+    pub(crate) fn name_a_network(&self) -> bool {
+        self.chain.is_some() || self.gateway_config.is_some() || self.trust.is_some()
+    }
+}
+
 /// How it is printed.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OutputOptions {

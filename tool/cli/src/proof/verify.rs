@@ -1,6 +1,6 @@
 //! `cocoon verify`
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use cocoon_attest::tdx::BootLog;
 use cocoon_attest::{Collateral, Digest32, PeerEvidence, TdxCollateral};
 use cocoon_host::clock;
@@ -58,7 +58,16 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<()> {
     if options.events && !options.output.json {
         show::events(&found);
     }
-    show::verdict(&what, &found, &required, options.output.json)
+    let verdict = show::verdict(&what, &found, &required, options.output.json);
+    if options.quote.is_some() || options.trust.name_a_network() {
+        return verdict;
+    }
+    verdict.map_err(|fault| {
+        anyhow!(
+            "{fault}. No network was named to judge by: --chain local is that of cocoon up, \
+             --gateway-config FILE that of your own gateway, --trust FILE one that you saved"
+        )
+    })
 }
 
 async fn ask(gateway: &str, nonce: Digest32, key: &str) -> Result<Bundle> {

@@ -230,6 +230,7 @@ async fn a_bundle_is_saved_and_verified_later() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(line(&found, "worker 1", "hardware")["verdict"], "fails", "{found:#}");
     assert_eq!(line(&found, "registry", "registry")["verdict"], "unknown");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--chain local"), "what to name");
     // A gateway on hardware has rules of its own, and so has whoever asks by its file.
     let (rules, config, trust) =
         (site.path("rules.toml"), site.path("hardware.toml"), site.path("trust.json"));
