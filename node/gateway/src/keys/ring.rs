@@ -22,6 +22,8 @@ pub(crate) struct KeyRing {
     usage_path: PathBuf,
     keys: RwLock<HashMap<String, Arc<Key>>>,
     usage: Mutex<UsageBook>,
+    /// Held while `usage` is written down, by one at a time.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl KeyRing {
             usage_path,
             keys: RwLock::new(HashMap::new()),
             usage: Mutex::new(UsageBook { totals, ..UsageBook::default() }),
+            writing: Mutex::new(()),
         };
         ring.book().file_changed = changed_at(path);
         ring.fill()?;
@@ -88,8 +91,10 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Writes down what was used since the last time.
+    /// Writes down what was used since the last time. When this returns, what was used before it was
+    /// called is on disk, also where somebody else was writing it just then.
     pub(crate) fn flush(&self) {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let totals = {
             let mut book = self.book();
             if !std::mem::take(&mut book.changed) {
@@ -257,5 +262,32 @@ mod tests {
         ring.reload();
         assert_eq!(status(KeyRing::check(&ring, &bearer(&key))), 401);
         assert!(matches!(file.revoke("nobody", 9), Err(KeysFault::Unknown { .. })));
+    }
+
+    #[test]
+    fn what_was_used_is_on_disk_after_a_flush_whoever_else_flushes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let mut file = KeyFile::open(&path).unwrap();
+        let (key, record) = file.create("team", KeyLimits::default(), 7).unwrap();
+        let ring = Arc::new(KeyRing::open(&path).unwrap());
+        let team = KeyRing::check(&ring, &bearer(&key)).unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    ring.flush();
+                }
+            });
+            let kept = |spent| {
+                team.spend(Nanoton(1), Usage::default());
+                ring.flush();
+                let totals = KeyFile::usage(&path).unwrap();
+                totals.get(&record.id).is_some_and(|totals| totals.cost_nanoton == spent)
+            };
+            let lost = (1..=300).find(|spent| !kept(*spent));
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(lost, None);
+        });
     }
 }
