@@ -49,6 +49,8 @@ pub enum Arrival {
 /// of the TLS session knows whether evidence can be tied to it.
 #[derive(Clone, Debug)]
 pub struct Passage {
+    /// Whether this side dialled: its peer introduces itself by an answer, otherwise by a query.
+    dials: bool,
     stage: Stage,
     announced: Extensions,
     role: Option<Role>,
@@ -56,14 +58,14 @@ pub struct Passage {
     may_be_unknown: bool,
 }
 
-impl Default for Passage {
-    fn default() -> Self {
-        let stage = Stage::Introducing { announced: false };
-        Self { stage, announced: Extensions::NONE, role: None, may_be_unknown: false }
-    }
-}
-
 impl Passage {
+    /// The passage of a side that dialled, or of one that was dialled.
+    #[must_use]
+    pub const fn new(dials: bool) -> Self {
+        let stage = Stage::Introducing { announced: false };
+        Self { dials, stage, announced: Extensions::NONE, role: None, may_be_unknown: false }
+    }
+
     /// Sorts an event of the session.
     pub fn arrives(&mut self, event: Event) -> Arrival {
         if let Event::Message(data) = &event
@@ -142,8 +144,10 @@ impl Passage {
     /// The first introduction counts; what is sent in its place later changes nothing.
     fn introducing(&mut self, event: Event, announced: bool) -> Arrival {
         let (data, dialling) = match &event {
-            Event::Query { data, .. } => (data, true),
-            Event::Answer { data, .. } => (data, false),
+            // An introduction of the other side's kind is none: it must not stand for the one that
+            // begins the handshake.
+            Event::Query { data, .. } if !self.dials => (data, true),
+            Event::Answer { data, .. } if self.dials => (data, false),
             Event::QueryFailed { .. } if self.may_be_unknown => {
                 self.stage = Stage::Without;
                 return Arrival::Without(event);

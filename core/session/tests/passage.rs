@@ -34,7 +34,7 @@ fn message() -> Event {
 
 #[test]
 fn both_sides_begin_after_the_introductions_and_nothing_passes_before_the_end() {
-    let (mut dialling, mut dialled) = (Passage::default(), Passage::default());
+    let (mut dialling, mut dialled) = (Passage::new(true), Passage::new(false));
     let query = dialling.asks(asked());
     assert_eq!(query, with_bit(&asked()));
     let event = Event::Query { id: 1, data: query };
@@ -62,15 +62,15 @@ fn both_sides_begin_after_the_introductions_and_nothing_passes_before_the_end() 
 
 #[test]
 fn a_peer_without_the_addition_is_told_apart_and_never_sees_it() {
-    let mut dialling = Passage::default();
+    let mut dialling = Passage::new(true);
     let event = Event::Answer { id: 1, data: answered() };
     assert_eq!(dialling.arrives(event.clone()), Arrival::Without(event));
-    let mut dialled = Passage::default();
+    let mut dialled = Passage::new(false);
     let event = Event::Query { id: 1, data: asked() };
     assert_eq!(dialled.arrives(event.clone()), Arrival::Without(event));
     let (_, begins) = dialled.answers(answered());
     assert!(!begins);
-    for mut side in [dialling, dialled, Passage::default()] {
+    for mut side in [dialling, dialled, Passage::new(true)] {
         assert!(!side.is_closed());
         assert_eq!(side.arrives(attest()), Arrival::Misplaced);
     }
@@ -78,13 +78,13 @@ fn a_peer_without_the_addition_is_told_apart_and_never_sees_it() {
 
 #[test]
 fn the_first_introduction_counts() {
-    let mut dialled = Passage::default();
+    let mut dialled = Passage::new(false);
     let able = Event::Query { id: 1, data: with_bit(&asked()) };
     let stripped = Event::Query { id: 2, data: asked() };
     assert_eq!(dialled.arrives(able.clone()), Arrival::Pass(able.clone()));
     assert_eq!(dialled.arrives(stripped.clone()), Arrival::Pass(stripped.clone()));
     assert!(dialled.answers(answered()).1);
-    let mut dialled = Passage::default();
+    let mut dialled = Passage::new(false);
     assert_eq!(dialled.arrives(stripped.clone()), Arrival::Without(stripped));
     assert_eq!(dialled.arrives(able.clone()), Arrival::Pass(able));
     assert!(!dialled.answers(answered()).1);
@@ -93,7 +93,7 @@ fn the_first_introduction_counts() {
 #[test]
 fn an_introduction_to_a_key_manager_begins_the_handshake_too() {
     let introduce: Bytes = encode(&Introduce::as_role(Role::Worker)).into();
-    let (mut dialling, mut dialled) = (Passage::default(), Passage::default());
+    let (mut dialling, mut dialled) = (Passage::new(true), Passage::new(false));
     let event = Event::Query { id: 1, data: dialling.asks(introduce.clone()) };
     assert_eq!(dialled.arrives(event.clone()), Arrival::Pass(event));
     assert_eq!(dialled.role(), Some(Role::Worker));
@@ -108,7 +108,7 @@ fn an_introduction_to_a_key_manager_begins_the_handshake_too() {
     let event = Event::Answer { id: 1, data: answer };
     assert_eq!(dialling.arrives(event.clone()), Arrival::Begin(event));
     // One that asks without a word before has no additions.
-    let mut dialled = Passage::default();
+    let mut dialled = Passage::new(false);
     assert_eq!(dialled.arrives(early.clone()), Arrival::Without(early.clone()));
     assert_eq!(dialled.role(), Some(Role::Worker));
     assert_eq!(dialled.arrives(early.clone()), Arrival::Pass(early));
@@ -117,10 +117,28 @@ fn an_introduction_to_a_key_manager_begins_the_handshake_too() {
 #[test]
 fn only_an_introduction_that_may_be_unknown_may_fail() {
     let failed = Event::QueryFailed { id: 1, code: 601, message: "unknown query magic".to_owned() };
-    let mut to_reference = Passage::default();
+    let mut to_reference = Passage::new(true);
     let _ = to_reference.asks(encode(&Introduce::as_role(Role::Proxy)).into());
     assert_eq!(to_reference.arrives(failed.clone()), Arrival::Without(failed.clone()));
-    let mut to_proxy = Passage::default();
+    let mut to_proxy = Passage::new(true);
     let _ = to_proxy.asks(asked());
     assert_eq!(to_proxy.arrives(failed.clone()), Arrival::Pass(failed));
+}
+
+#[test]
+fn a_peer_that_introduces_itself_as_the_other_side_does_not_avoid_the_handshake() {
+    for introduction in [asked(), encode(&Introduce::as_role(Role::Proxy)).into()] {
+        let mut dialling = Passage::new(true);
+        let odd = Event::Query { id: 7, data: with_bit(&introduction) };
+        assert_eq!(dialling.arrives(odd.clone()), Arrival::Pass(odd));
+        let able = Event::Answer { id: 1, data: with_bit(&answered()) };
+        assert_eq!(dialling.clone().arrives(able.clone()), Arrival::Begin(able));
+        let unable = Event::Answer { id: 1, data: answered() };
+        assert_eq!(dialling.arrives(unable.clone()), Arrival::Without(unable));
+    }
+    let mut dialled = Passage::new(false);
+    let odd = Event::Answer { id: 7, data: with_bit(&answered()) };
+    assert_eq!(dialled.arrives(odd.clone()), Arrival::Pass(odd));
+    let unable = Event::Query { id: 1, data: asked() };
+    assert_eq!(dialled.arrives(unable.clone()), Arrival::Without(unable));
 }

@@ -48,10 +48,11 @@ pub(crate) struct Attesting {
 
 impl Attesting {
     pub(crate) fn new(guard: Arc<dyn Guard>, facing: Facing) -> Self {
+        let passage = Passage::new(facing.dialled.is_some());
         Self {
             guard,
             facing,
-            passage: Passage::default(),
+            passage,
             standing: None,
             quoting: None,
             judging: None,

@@ -113,7 +113,7 @@ async fn a_key_manager_without_fresh_evidence_is_asked_for_nothing() {
         // Somebody with its key and certificate.
         let shown = evidence(site.dir.path(), "key manager", 7);
         let presence = Presence::start(&keys::fresh(), &shown, &stop).unwrap();
-        for knows_introductions in [true, false] {
+        for (knows_introductions, asks_first) in [(true, false), (false, false), (true, true)] {
             let mut false_ = End::new();
             let entry = presence.entry(&Transport::Direct, 4, Admit::Attested);
             let limits = PortLimits::local();
@@ -133,6 +133,10 @@ async fn a_key_manager_without_fresh_evidence_is_asked_for_nothing() {
                             false => link.answer_error(id, 601, "unknown query magic".to_owned()),
                         }
                         .unwrap();
+                    }
+                    // As if it were the one that dialled.
+                    Event::Opened(opened) if asks_first => {
+                        opened.link.query(7, introduce(Role::Proxy, true), DEADLINE).unwrap();
                     }
                     Event::Closed(_) => break,
                     _ => {}
